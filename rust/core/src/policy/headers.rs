@@ -1,0 +1,110 @@
+//! `headers`: set, add and remove fields of requests and responses.
+
+use super::{Flow, Policy, RequestCx, ResponseCx};
+use crate::error::Problem;
+use crate::message::fields::{is_field_name, is_field_value, Fields, Known};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Set, add and remove fields. Framing and connection fields (`host` aside) cannot be touched.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Changes to the request sent upstream.
+    pub request: Changes,
+    /// Changes to the answer sent to the client.
+    pub response: Changes,
+}
+
+/// Removals first, then `set`, then `add`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Changes {
+    /// Fields to remove.
+    pub remove: Vec<String>,
+    /// Fields to replace.
+    pub set: BTreeMap<String, String>,
+    /// Fields to append to those already there.
+    pub add: BTreeMap<String, String>,
+}
+
+struct Headers {
+    request: Changes,
+    response: Changes,
+}
+
+impl Config {
+    pub fn compile(&self, name: &str) -> Result<Arc<dyn Policy>, Vec<Problem>> {
+        let mut problems = Vec::new();
+        for (side, changes) in [("request", &self.request), ("response", &self.response)] {
+            let lines = changes.set.iter().chain(&changes.add).map(|(n, v)| (n, v.as_str()));
+            for (field, value) in lines.chain(changes.remove.iter().map(|n| (n, ""))) {
+                let path = format!("policies.{name}.headers.{side}");
+                if !is_field_name(field.as_bytes()) {
+                    problems.push(
+                        Problem::new(path, format!("{field:?} is not a field name")).expected("letters, digits and -"),
+                    );
+                } else if is_protected(field) {
+                    problems
+                        .push(Problem::new(path, format!("{field:?} belongs to the protocol and cannot be changed")));
+                } else if !is_field_value(value.as_bytes()) {
+                    problems.push(Problem::new(path, format!("the value of {field:?} has control characters")));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Arc::new(Headers { request: self.request.clone(), response: self.response.clone() }))
+    }
+}
+
+fn is_protected(field: &str) -> bool {
+    matches!(
+        Known::of(field.as_bytes()),
+        Known::Connection
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Te
+            | Known::Trailer
+            | Known::Upgrade
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Expect
+            | Known::XRequestId
+            | Known::Traceparent
+            | Known::XPygateError
+    )
+}
+
+impl Policy for Headers {
+    fn on_request(&self, cx: &mut RequestCx<'_>, _: &mut u64) -> Flow {
+        self.request.apply(&mut cx.head.fields);
+        Flow::Next
+    }
+
+    fn on_response(&self, cx: &mut ResponseCx<'_>, _: &mut u64) {
+        self.response.apply(&mut cx.head.fields);
+    }
+
+    fn describe(&self) -> String {
+        let count = |c: &Changes| c.remove.len() + c.set.len() + c.add.len();
+        format!("headers: {} request change(s), {} response change(s)", count(&self.request), count(&self.response))
+    }
+}
+
+impl Changes {
+    fn apply(&self, fields: &mut Fields) {
+        for name in &self.remove {
+            fields.remove(name.as_bytes());
+        }
+        for (name, value) in &self.set {
+            fields.set(name.as_bytes(), value.as_bytes());
+        }
+        for (name, value) in &self.add {
+            fields.append(name.as_bytes(), value.as_bytes());
+        }
+    }
+}
