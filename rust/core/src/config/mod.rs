@@ -39,6 +39,11 @@ pub struct Config {
     pub workers: Workers,
 }
 
+/// The JSON Schema of [`Config`].
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}
+
 /// A listening address.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

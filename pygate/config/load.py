@@ -1,0 +1,153 @@
+"""From files to a checked configuration: read, merge, check the shape, compile, name the revision.
+
+A `Loaded` is complete: its JSON is what workers compile, its revision is the name of everything that decides
+an answer. Problems of all stages that can run are reported together; the compiler only sees a configuration
+of the right shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pygate import _core
+from pygate.config import schema
+from pygate.config.problem import ConfigError, Place, Problem
+from pygate.config.secrets import is_reference
+from pygate.config.source import Source, read
+
+
+@dataclass
+class Loaded:
+    """A configuration as read. Usable when `problems` is empty."""
+
+    #: Canonical JSON of the merged configuration: sorted keys, no white space, references unresolved.
+    json: bytes
+    #: First 12 hex digits of the SHA-256 of the canonical form, rule packs included.
+    revision: str
+    #: Every file that was read: configuration, includes, packs.
+    files: list[Path]
+    #: Directories in which a new file would change the configuration.
+    directories: list[Path]
+    problems: list[Problem]
+    value: dict[str, Any] = field(default_factory=dict)
+    texts: dict[Path, str] = field(default_factory=dict)
+
+    def ensure(self) -> Loaded:
+        """Itself, or `ConfigError` with all problems."""
+        if self.problems:
+            raise ConfigError(self.problems)
+        return self
+
+    def setting(self, *path: str) -> Any:
+        """The value at a path of keys, or its default from the schema (`setting("workers", "count")`)."""
+        value: Any = self.value
+        for key in path:
+            if not isinstance(value, dict) or key not in value:
+                return _default(path)
+            value = value[key]
+        return value
+
+
+def load(path: str | Path) -> Loaded:
+    """Loads one file or a directory of `*.toml` files. Problems are in the result, not raised."""
+    source = read(Path(path))
+    if not any(p.message.startswith("not TOML") for p in source.problems):
+        source.problems += schema.check(source.value)
+    source.problems += _duplicates(source)
+    source.problems += _literal_secrets(source)
+    canonical = orjson.dumps(_finite(source.value), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    if not source.problems:
+        source.problems += _compile(canonical)
+    for problem in source.problems:
+        source.locate(problem)
+    problems = sorted(source.problems, key=lambda p: _order(source, p.place))
+    revision = hashlib.sha256(canonical).hexdigest()[:12]
+    return Loaded(canonical, revision, source.files, source.directories, problems, source.value, source.texts)
+
+
+def _compile(canonical: bytes) -> list[Problem]:
+    """What the compiler of the data plane has to say."""
+    compiler = getattr(_core, "check", None)
+    if compiler is None:
+        return []
+    return [
+        Problem(p["path"], p["message"], p.get("expected"), p.get("got"), p.get("nearest"))
+        for p in json.loads(compiler(canonical))
+    ]
+
+
+def _duplicates(source: Source) -> list[Problem]:
+    """Route names must be unique; the files do not make them so by themselves."""
+    first: dict[str, str] = {}
+    problems = []
+    routes = source.value.get("routes")
+    for index, route in enumerate(routes if isinstance(routes, list) else []):
+        name = route.get("name") if isinstance(route, dict) else None
+        if not isinstance(name, str):
+            continue
+        path = f"routes[{index}].name"
+        if name in first:
+            problems.append(
+                Problem(
+                    path,
+                    f"two routes are called `{name}`",
+                    help="rename one of them: metrics, logs and audit records tell routes apart by name",
+                    other=source.values.get(first[name]),
+                )
+            )
+        first.setdefault(name, path)
+    return problems
+
+
+#: Keys whose value is a secret and must therefore be a reference.
+_REFERENCES_ONLY = (("admin", "token"),)
+
+
+def _literal_secrets(source: Source) -> list[Problem]:
+    problems = []
+    for section, key in _REFERENCES_ONLY:
+        table = source.value.get(section)
+        value = table.get(key) if isinstance(table, dict) else None
+        if isinstance(value, str) and value and not is_reference(value):
+            problems.append(
+                Problem(
+                    f"{section}.{key}",
+                    f"`{section}.{key}` must be a reference, not the secret itself",
+                    expected="`env:NAME` or `file:PATH`",
+                    help=f'write {key} = "env:PYGATE_ADMIN_TOKEN" and set that variable',
+                )
+            )
+    return problems
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN; the schema check has refused it where it stands."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
+    return value
+
+
+def _order(source: Source, place: Place | None) -> tuple[int, int, int]:
+    if place is None or place.file not in source.files:
+        return (-1, 0, 0)
+    return (source.files.index(place.file), place.line, place.column)
+
+
+def _default(path: tuple[str, ...]) -> Any:
+    root = schema.schema()
+    node: Any = root
+    for key in path:
+        if "$ref" in node:
+            node = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        node = node["properties"][key]
+    return node.get("default")

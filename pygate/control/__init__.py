@@ -1,0 +1,1 @@
+"""The control process: owns listeners, configuration and workers, and never touches a request."""

@@ -1,0 +1,176 @@
+"""The worker's side of the control channel.
+
+Rules:
+
+1. The control process may die at any time: the worker then serves on with its last good revision and waits on
+   its own socket `worker-<pid>.sock` in the run directory for a new control process, to which it hands copies
+   of its listening sockets.
+2. A worker obeys one control process at a time; while it has one, others are turned away.
+3. Publishes are applied one after the other, in the order they came.
+4. SIGTERM means drain, SIGINT is the control process's business (a terminal sends it to both).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pygate.control.channel import Channel, Message, encode
+
+DEFAULT_DRAIN = 30.0
+
+
+class Service(Protocol):
+    """What a worker does for the link."""
+
+    async def publish(self, revision: str, directory: Path) -> None:
+        """Compiles and puts in force; the first one also starts listening. Raises to refuse."""
+
+    async def drain(self, timeout: float) -> None:
+        """Accepts no more and returns when nothing is in flight, or after `timeout` seconds."""
+
+    def stats(self) -> Message:
+        """Numbers that are not in shared memory."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a worker is told on its command line."""
+
+    slot: int
+    control: socket.socket
+    shared: Path
+    listeners: dict[str, socket.socket]
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Launch:
+        """Reads `--slot K --control-fd N --shared PATH --listen NAME=FD …`; exits with code 2 on anything else."""
+        parser = argparse.ArgumentParser(prog="pygate.worker", description="A worker; started by the control process.")
+        parser.add_argument("--slot", type=int, required=True)
+        parser.add_argument("--control-fd", type=int, required=True)
+        parser.add_argument("--shared", type=Path, required=True)
+        parser.add_argument("--listen", action="append", default=[], metavar="NAME=FD")
+        args = parser.parse_args(argv)
+        listeners = {}
+        for item in args.listen:
+            name, _, fd = item.rpartition("=")
+            listeners[name] = socket.socket(fileno=int(fd))
+            listeners[name].setblocking(False)
+        return cls(args.slot, socket.socket(fileno=args.control_fd), args.shared, listeners)
+
+
+class WorkerLink:
+    """Takes orders until the worker may exit."""
+
+    def __init__(self, launch: Launch, service: Service) -> None:
+        self._launch = launch
+        self._service = service
+        self._channel: Channel | None = None
+        self._jobs: asyncio.Queue[tuple[str, Message]] = asyncio.Queue()
+        self._revision = ""
+
+    async def run(self) -> None:
+        """Returns when the worker is drained or told to stop."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_message, "drain", {})
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        path = self._launch.shared.parent / f"worker-{os.getpid()}.sock"
+        waiting = await self._listen(path)
+        self._channel = await Channel.attach(self._launch.control, self._on_message, lambda: None)
+        try:
+            while True:
+                kind, body = await self._jobs.get()
+                if kind == "stop":
+                    break
+                if kind == "publish":
+                    await self._publish(str(body["revision"]), Path(str(body["path"])))
+                elif kind == "drain":
+                    waiting.cancel()
+                    await self._drain(float(body.get("timeout", DEFAULT_DRAIN)))
+                    break
+        finally:
+            waiting.cancel()
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _on_message(self, kind: str, body: Message) -> None:
+        if kind in ("publish", "drain", "stop"):
+            self._jobs.put_nowait((kind, body))
+        elif kind == "stats" and self._channel is not None:
+            self._channel.send("stats", self._service.stats())
+
+    async def _publish(self, revision: str, directory: Path) -> None:
+        first = not self._revision
+        try:
+            await self._service.publish(revision, directory)
+        except Exception as e:
+            self._send("refused", {"revision": revision, "error": f"{type(e).__name__}: {e}"})
+            return
+        self._revision = revision
+        self._send("ready" if first else "applied", {"revision": revision})
+
+    async def _drain(self, timeout: float) -> None:
+        drain = asyncio.ensure_future(self._service.drain(timeout))
+        while not drain.done():
+            # A `stop` cuts a drain short; whatever else arrives now no longer matters.
+            order = asyncio.ensure_future(self._jobs.get())
+            await asyncio.wait({drain, order}, return_when=asyncio.FIRST_COMPLETED)
+            if order.done() and order.result()[0] == "stop":
+                drain.cancel()
+                return
+            order.cancel()
+        self._send("drained", {})
+        # One turn of the loop, for the message to leave.
+        await asyncio.sleep(0)
+
+    def _send(self, kind: str, body: Message) -> None:
+        if self._channel is not None:
+            self._channel.send(kind, body)
+
+    async def _listen(self, path: Path) -> asyncio.Task[None]:
+        """Waits for a control process that finds this worker without one."""
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        server.bind(str(path))
+        path.chmod(0o600)
+        server.listen(4)
+        server.setblocking(False)
+        return asyncio.create_task(self._accept_control(server))
+
+    async def _accept_control(self, server: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with server:
+            while True:
+                peer, _ = await loop.sock_accept(server)
+                if self._channel is not None and self._channel.open:
+                    peer.close()
+                    continue
+                try:
+                    self._hand_over(peer)
+                except OSError:
+                    peer.close()
+                    continue
+                self._channel = await Channel.attach(peer, self._on_message, lambda: None)
+
+    def _hand_over(self, peer: socket.socket) -> None:
+        """Answers `adopt` with who this is and copies of the listening sockets."""
+        names = list(self._launch.listeners)
+        hello = {
+            "slot": self._launch.slot,
+            "pid": os.getpid(),
+            "revision": self._revision,
+            "listeners": names,
+            "shared": str(self._launch.shared),
+        }
+        peer.setblocking(True)
+        peer.settimeout(1.0)
+        socket.send_fds(peer, [encode("hello", hello)], [self._launch.listeners[name].fileno() for name in names])
