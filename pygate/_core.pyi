@@ -1,5 +1,6 @@
 """Types of the Rust extension (`rust/py`)."""
 
+from os import PathLike
 from typing import Any
 
 _Place = tuple[int, int, int]
@@ -9,3 +10,18 @@ def read_toml(text: str) -> tuple[dict[str, Any], dict[str, tuple[_Place, _Place
 
 def schema() -> str:
     """JSON Schema of the configuration."""
+
+class Shared:
+    """The memory all processes of one gateway share."""
+
+    @staticmethod
+    def create(path: str | PathLike[str], workers: int) -> Shared:
+        """Makes a fresh file for `workers` slots, replacing what was there. Raises OSError."""
+
+    @staticmethod
+    def open(path: str | PathLike[str]) -> Shared:
+        """Opens a file made by `create`. Raises OSError when it is missing or of another version."""
+
+    @property
+    def workers(self) -> int:
+        """Worker slots the file was made for."""

@@ -2,10 +2,12 @@
 
 use pyo3::prelude::*;
 
+mod shared;
 mod toml;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<shared::Shared>()?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;
     Ok(())
