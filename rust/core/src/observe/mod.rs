@@ -29,7 +29,7 @@ use crate::time::Instant;
 use layout::*;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use table::add;
+use table::{add, Block};
 
 /// Length of a loop-lag window; a reader sees the largest lag of the last one to two.
 pub const LAG_WINDOW_NS: u64 = 10_000_000_000;
@@ -99,76 +99,73 @@ pub struct Called<'a> {
 #[derive(Clone, Debug)]
 pub struct Meter {
     shared: Arc<Shared>,
-    worker: usize,
+    /// First word of the block in its region.
+    start: usize,
 }
 
 impl Meter {
     /// Takes over the worker's block: counters and rows go on, gauges start at zero. A block written by
     /// another version of the program is cleared.
+    ///
+    /// A file whose blocks are too small (made by tests of other modules) takes no counts.
     pub fn new(shared: Arc<Shared>, worker: usize) -> Meter {
-        let meter = Meter { shared, worker };
-        let block = meter.block();
-        if block.len() >= WORDS && block[FINGERPRINT].load(Relaxed) != fingerprint() {
-            for word in block.iter().filter(|w| w.load(Relaxed) != 0) {
-                word.store(0, Relaxed);
+        let share = shared.worker_region(Region::Metrics, worker).len();
+        let start = if share < WORDS { usize::MAX } else { share * worker.min(shared.layout().workers - 1) };
+        let meter = Meter { shared, start };
+        if let Some(block) = meter.block() {
+            if block[FINGERPRINT].load(Relaxed) != fingerprint() {
+                for word in block.iter().filter(|w| w.load(Relaxed) != 0) {
+                    word.store(0, Relaxed);
+                }
+                block[FINGERPRINT].store(fingerprint(), std::sync::atomic::Ordering::Release);
             }
-            block[FINGERPRINT].store(fingerprint(), std::sync::atomic::Ordering::Release);
+            read::zero_gauges(block);
         }
-        read::zero_gauges(block);
         meter
     }
 
-    /// The worker's block, or an empty slice when the file was made too small for one (tests of other
-    /// modules): then nothing is counted.
     #[inline]
-    fn block(&self) -> &[AtomicU64] {
-        let block = self.shared.worker_region(Region::Metrics, self.worker);
-        if block.len() >= WORDS {
-            &block[..WORDS]
-        } else {
-            &[]
-        }
+    fn block(&self) -> Option<&Block> {
+        self.shared.region(Region::Metrics).get(self.start..)?.first_chunk()
     }
 
     #[inline]
     pub fn add(&self, counter: Counter, n: u64) {
-        if let Some(word) = self.block().get(COUNTERS + counter as usize) {
-            add(word, n);
+        if let Some(block) = self.block() {
+            add(&block[COUNTERS + counter as usize], n);
         }
     }
 
     #[inline]
     pub fn set(&self, gauge: Gauge, value: u64) {
-        if let Some(word) = self.block().get(GAUGES + gauge as usize) {
-            word.store(value, Relaxed);
+        if let Some(block) = self.block() {
+            block[GAUGES + gauge as usize].store(value, Relaxed);
         }
     }
 
     /// A request's head is complete: it is active until [`Meter::end`].
     #[inline]
     pub fn begin(&self, method: &Method, scheme: Scheme) {
-        if let Some(word) = self.block().get(active(method, scheme)) {
-            add(word, 1);
+        if let Some(block) = self.block() {
+            add(&block[active(method, scheme)], 1);
         }
     }
 
     /// The counterpart of [`Meter::begin`], with the same arguments.
     #[inline]
     pub fn end(&self, method: &Method, scheme: Scheme) {
-        if let Some(word) = self.block().get(active(method, scheme)) {
+        if let Some(block) = self.block() {
+            let word = &block[active(method, scheme)];
             word.store(word.load(Relaxed).saturating_sub(1), Relaxed);
         }
     }
 
     /// Counts one request into `http.server.request.*`.
     pub fn request(&self, served: &Served<'_>) {
-        let block = self.block();
-        if block.is_empty() {
-            return;
-        }
+        let Some(block) = self.block() else { return };
         let labels = labels::pack(served.method, served.status, served.code, served.scheme, served.version);
-        let row = REQUESTS.row(block, labels, served.route.key, [&served.route.name, ""]);
-        let Some(row) = row.first_chunk::<{ REQUESTS.row_words }>() else { return };
+        let row: &[AtomicU64; REQUESTS.row_words] =
+            REQUESTS.row(block, labels, served.route.key, || [&served.route.name, ""]);
         add(&row[ROW_DURATION], served.duration_ns);
         add(&row[ROW_BUCKETS + duration_bucket(served.duration_ns)], 1);
         add(&row[ROW_REQUEST_BYTES], served.request_bytes);
@@ -179,21 +176,17 @@ impl Meter {
 
     /// Counts one upstream attempt into `http.client.request.duration`.
     pub fn upstream(&self, called: &Called<'_>) {
-        let block = self.block();
-        if block.is_empty() {
-            return;
-        }
+        let Some(block) = self.block() else { return };
         let labels = labels::pack(called.method, called.status, called.code, called.scheme, Version::Http11);
-        let name = [&*called.endpoint.service, &*called.endpoint.address];
-        let row = UPSTREAMS.row(block, labels, called.endpoint.key, name);
-        let Some(row) = row.first_chunk::<{ UPSTREAMS.row_words }>() else { return };
+        let name = || [&*called.endpoint.service, &*called.endpoint.address];
+        let row: &[AtomicU64; UPSTREAMS.row_words] = UPSTREAMS.row(block, labels, called.endpoint.key, name);
         add(&row[ROW_DURATION], called.duration_ns);
         add(&row[ROW_BUCKETS + duration_bucket(called.duration_ns)], 1);
     }
 
     /// The loop's tick came `lag_ns` late.
     pub fn loop_lag(&self, now: Instant, lag_ns: u64) {
-        let Some([window, largest, before]) = self.block().get(LAG..LAG + 3) else { return };
+        let Some([window, largest, before]) = self.block().map(|b| [&b[LAG], &b[LAG + 1], &b[LAG + 2]]) else { return };
         let number = now.0 / LAG_WINDOW_NS;
         let last = window.load(Relaxed);
         if number != last {

@@ -20,17 +20,25 @@ pub(super) fn add(word: &AtomicU64, n: u64) {
 /// What a key stands for, written down when its first row is made.
 pub(super) type Name<'a> = [&'a str; 2];
 
+/// One worker's words.
+pub(super) type Block = [AtomicU64; WORDS];
+
 impl TableLayout {
-    /// The row of (`labels`, `key`), made if need be.
-    #[inline]
-    pub(super) fn row<'b>(&self, block: &'b [AtomicU64], labels: u64, key: u64, name: Name<'_>) -> &'b [AtomicU64] {
-        let index = &block[self.index..self.index + self.index_len];
+    /// The row of (`labels`, `key`), made if need be. `N` is `row_words`.
+    #[inline(always)]
+    pub(super) fn row<'b, 'n, const N: usize>(
+        &self,
+        block: &'b Block,
+        labels: u64,
+        key: u64,
+        name: impl Fn() -> Name<'n>,
+    ) -> &'b [AtomicU64; N] {
         let mut slot = mix(labels, key);
         loop {
-            let place = &index[slot as usize & (self.index_len - 1)];
+            let place = &block[self.index + (slot as usize & (self.index_len - 1))];
             let number = place.load(Relaxed) as usize;
             if number == 0 || number > self.rows_len {
-                return self.make(block, place, labels, key, name);
+                return self.make(block, place, labels, key, name());
             }
             let row = self.at(block, number - 1);
             if row[ROW_LABELS].load(Relaxed) == labels && row[ROW_KEY].load(Relaxed) == key {
@@ -40,27 +48,28 @@ impl TableLayout {
         }
     }
 
-    pub(super) fn at<'b>(&self, block: &'b [AtomicU64], number: usize) -> &'b [AtomicU64] {
-        let start = self.rows + number * self.row_words;
-        &block[start..start + self.row_words]
+    /// Row `number`, or the last when there is no such row.
+    #[inline(always)]
+    fn at<'b, const N: usize>(&self, block: &'b Block, number: usize) -> &'b [AtomicU64; N] {
+        let start = self.rows + number.min(self.rows_len - 1) * self.row_words;
+        block[start..].first_chunk().expect("rows lie inside the block")
     }
 
     #[cold]
-    fn make<'b>(
+    fn make<'b, const N: usize>(
         &self,
-        block: &'b [AtomicU64],
+        block: &'b Block,
         place: &AtomicU64,
         labels: u64,
         key: u64,
         name: Name<'_>,
-    ) -> &'b [AtomicU64] {
+    ) -> &'b [AtomicU64; N] {
         let used = block[self.used].load(Relaxed) as usize;
-        if used == 0 {
-            self.at(block, 0)[ROW_LABELS].store(OVERFLOW, Relaxed);
-        }
+        let overflow = self.at(block, 0);
+        overflow[ROW_LABELS].store(OVERFLOW, Relaxed);
         let number = used.max(1);
         if number >= self.rows_len {
-            return self.at(block, 0);
+            return overflow;
         }
         write_name(block, key, name);
         let row = self.at(block, number);
