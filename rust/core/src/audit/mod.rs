@@ -1,8 +1,13 @@
 //! Audit records: what a call was, and what became of it.
 //!
-//! `record` defines what is written down; the codec, the frames of the write-ahead log and the hash chain
-//! live beside it. Writing to disk is the caller's business.
+//! `record` defines what is written down, `codec` how it looks as bytes, `frame` how records are framed and
+//! chained in the segments of a write-ahead log, `read` how a log is read back and verified. Writing to
+//! disk is the caller's business.
 
+pub mod codec;
+pub mod frame;
+pub mod read;
 pub mod record;
 
+pub use codec::{encode_intent, encode_outcome};
 pub use record::{Finding, Intent, Outcome};

@@ -1,0 +1,767 @@
+//! Records as bytes: tagged fields that describe themselves.
+//!
+//! A record is `length: u32 LE | kind: u8 | fields`; the length counts kind and fields. A field is one tag
+//! byte, `id << 2 | wire`, and a value in one of four wires: LEB128 varint, length-prefixed bytes, 8 bytes,
+//! 16 bytes (integers little-endian, ids as they are).
+//!
+//! Rules:
+//! 1. An id never changes its meaning. A new fact gets a new id; a reader shows ids it does not know as
+//!    `field-N` and goes on, and kinds it does not know as `kind-N`.
+//! 2. Id 63 is a typed extension: a name and opaque bytes, as many as needed. Modules that come later hang
+//!    their facts on a record through [`extend`], without touching this one.
+//! 3. Empty and zero fields are left out. What is always there is laid out in one block, copied at once.
+//! 4. Decoding never trusts: every length is checked, and a record that lies is a [`Malformed`].
+
+use super::record::{Finding, Intent, Outcome};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Kinds of record.
+pub const INTENT: u8 = 1;
+pub const OUTCOME: u8 = 2;
+
+const VARINT: u8 = 0;
+const BYTES: u8 = 1;
+const FIXED8: u8 = 2;
+const FIXED16: u8 = 3;
+
+const HTTPS: u64 = 1;
+const SAMPLED: u64 = 2;
+const TRUNCATED: u64 = 4;
+
+const SHADOW: u64 = 1;
+const RESPONSE: u64 = 2;
+
+mod id {
+    pub const EXCHANGE: u8 = 1;
+    pub const WALL: u8 = 2;
+    pub const MONO: u8 = 3;
+    pub const REVISION: u8 = 4;
+    pub const TRACE: u8 = 5;
+    pub const SPAN: u8 = 6;
+    pub const PARENT: u8 = 7;
+    pub const FLAGS: u8 = 8;
+    pub const CLIENT: u8 = 9;
+    pub const ENTRYPOINT: u8 = 10;
+    pub const ROUTE: u8 = 11;
+    pub const SERVICE: u8 = 12;
+    pub const METHOD: u8 = 13;
+    pub const HOST: u8 = 14;
+    pub const PATH: u8 = 15;
+    pub const IDENTITY: u8 = 16;
+    pub const USER_AGENT: u8 = 17;
+    pub const DURATION: u8 = 18;
+    pub const STATUS: u8 = 19;
+    pub const CODE: u8 = 20;
+    pub const ENDPOINT: u8 = 21;
+    pub const ATTEMPTS: u8 = 22;
+    pub const UPSTREAM: u8 = 23;
+    pub const REQUEST_BYTES: u8 = 24;
+    pub const RESPONSE_BYTES: u8 = 25;
+    pub const FINDING: u8 = 26;
+    pub const EXTENSION: u8 = 63;
+    // Inside a finding.
+    pub const RULE: u8 = 1;
+    pub const ACTION: u8 = 2;
+    pub const FINDING_FLAGS: u8 = 3;
+    pub const START: u8 = 4;
+    pub const END: u8 = 5;
+}
+
+const fn tag(id: u8, wire: u8) -> u8 {
+    id << 2 | wire
+}
+
+/// Appends an intent record to `out`.
+pub fn encode_intent(intent: &Intent<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut block = Block::<112>::new(INTENT);
+    block.fixed(tag(id::EXCHANGE, FIXED16), &intent.exchange);
+    block.fixed(tag(id::WALL, FIXED8), &intent.wall_ns.to_le_bytes());
+    block.fixed(tag(id::MONO, FIXED8), &intent.mono_ns.to_le_bytes());
+    block.revision(&intent.revision);
+    block.fixed(tag(id::TRACE, FIXED16), &intent.trace_id);
+    block.fixed(tag(id::SPAN, FIXED8), &intent.span_id);
+    block.varint(id::FLAGS, HTTPS * intent.https as u64 | SAMPLED * intent.sampled as u64);
+    if intent.parent_span_id != [0; 8] {
+        block.fixed(tag(id::PARENT, FIXED8), &intent.parent_span_id);
+    }
+    block.client(intent.client_ip, intent.client_port);
+    out.extend_from_slice(block.bytes());
+    bytes(out, id::ENTRYPOINT, intent.entrypoint.as_bytes());
+    bytes(out, id::ROUTE, intent.route.as_bytes());
+    bytes(out, id::SERVICE, intent.service.as_bytes());
+    bytes(out, id::METHOD, intent.method);
+    bytes(out, id::HOST, intent.host);
+    bytes(out, id::PATH, intent.path);
+    bytes(out, id::IDENTITY, intent.identity.as_bytes());
+    bytes(out, id::USER_AGENT, intent.user_agent);
+    close(out, start);
+}
+
+/// Appends an outcome record to `out`.
+pub fn encode_outcome(outcome: &Outcome<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut block = Block::<128>::new(OUTCOME);
+    block.fixed(tag(id::EXCHANGE, FIXED16), &outcome.exchange);
+    block.fixed(tag(id::WALL, FIXED8), &outcome.wall_ns.to_le_bytes());
+    block.varint(id::DURATION, outcome.duration_ns);
+    block.varint(id::STATUS, outcome.status.into());
+    block.varint(id::ATTEMPTS, outcome.attempts.into());
+    block.varint(id::UPSTREAM, outcome.upstream_ns);
+    block.varint(id::REQUEST_BYTES, outcome.request_bytes);
+    block.varint(id::RESPONSE_BYTES, outcome.response_bytes);
+    block.varint(id::FLAGS, TRUNCATED * outcome.truncated as u64);
+    if outcome.revision != [0; 6] {
+        block.revision(&outcome.revision);
+    }
+    if let Some(ip) = outcome.client_ip {
+        block.client(ip, 0);
+    }
+    out.extend_from_slice(block.bytes());
+    bytes(out, id::CODE, outcome.code.as_bytes());
+    bytes(out, id::ENDPOINT, outcome.endpoint.as_bytes());
+    bytes(out, id::ENTRYPOINT, outcome.entrypoint.as_bytes());
+    for finding in outcome.findings {
+        encode_finding(finding, out);
+    }
+    close(out, start);
+}
+
+/// Adds a typed extension to the record that begins at `start` and ends with `out`.
+///
+/// `name` is kebab-case with its module first (`llm.usage`); shorter than 128 bytes. What `value` means is
+/// the business of whoever owns the name; readers that do not know it show it as hex.
+pub fn extend(out: &mut Vec<u8>, start: usize, name: &str, value: &[u8]) {
+    let name = &name.as_bytes()[..name.len().min(127)];
+    out.push(tag(id::EXTENSION, BYTES));
+    length(out, 1 + name.len() + value.len());
+    out.push(name.len() as u8);
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+    close(out, start);
+}
+
+fn encode_finding(finding: &Finding<'_>, out: &mut Vec<u8>) {
+    let mut numbers = Block::<32>::bare();
+    numbers.varint(id::FINDING_FLAGS, SHADOW * finding.shadow as u64 | RESPONSE * finding.response as u64);
+    numbers.varint(id::START, finding.start.into());
+    numbers.varint(id::END, finding.end.into());
+    let size = |text: &str| match text.len() {
+        0 => 0,
+        n => 1 + varint_len(n as u64) + n,
+    };
+    out.push(tag(id::FINDING, BYTES));
+    length(out, size(finding.rule) + size(finding.action) + numbers.len);
+    bytes(out, id::RULE, finding.rule.as_bytes());
+    bytes(out, id::ACTION, finding.action.as_bytes());
+    out.extend_from_slice(numbers.bytes());
+}
+
+/// The part of a record with bounded size, put together on the stack.
+struct Block<const N: usize> {
+    buffer: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Block<N> {
+    /// Begins a record; the length is filled in by [`close`].
+    #[inline(always)]
+    fn new(kind: u8) -> Self {
+        let mut block = Self::bare();
+        block.buffer[4] = kind;
+        block.len = 5;
+        block
+    }
+
+    #[inline(always)]
+    fn bare() -> Self {
+        Block { buffer: [0; N], len: 0 }
+    }
+
+    #[inline(always)]
+    fn fixed<const M: usize>(&mut self, tag: u8, value: &[u8; M]) {
+        self.buffer[self.len] = tag;
+        self.buffer[self.len + 1..self.len + 1 + M].copy_from_slice(value);
+        self.len += 1 + M;
+    }
+
+    #[inline(always)]
+    fn revision(&mut self, revision: &[u8; 6]) {
+        self.buffer[self.len] = tag(id::REVISION, BYTES);
+        self.len += 1;
+        self.fixed(6, revision);
+    }
+
+    #[inline(always)]
+    fn client(&mut self, ip: IpAddr, port: u16) {
+        self.buffer[self.len] = tag(id::CLIENT, BYTES);
+        self.len += 1;
+        match ip {
+            IpAddr::V4(v4) => self.fixed(6, &v4.octets()),
+            IpAddr::V6(v6) => self.fixed(18, &v6.octets()),
+        }
+        self.buffer[self.len..self.len + 2].copy_from_slice(&port.to_be_bytes());
+        self.len += 2;
+    }
+
+    #[inline(always)]
+    fn varint(&mut self, id: u8, mut value: u64) {
+        if value == 0 {
+            return;
+        }
+        self.buffer[self.len] = tag(id, VARINT);
+        self.len += 1;
+        while value >= 0x80 {
+            self.buffer[self.len] = value as u8 | 0x80;
+            self.len += 1;
+            value >>= 7;
+        }
+        self.buffer[self.len] = value as u8;
+        self.len += 1;
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+#[inline(always)]
+fn bytes(out: &mut Vec<u8>, id: u8, value: &[u8]) {
+    if value.is_empty() {
+        return;
+    }
+    if value.len() < 0x80 {
+        out.extend_from_slice(&[tag(id, BYTES), value.len() as u8]);
+    } else {
+        out.push(tag(id, BYTES));
+        length(out, value.len());
+    }
+    out.extend_from_slice(value);
+}
+
+fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+fn length(out: &mut Vec<u8>, len: usize) {
+    let mut rest = len;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+fn close(out: &mut [u8], start: usize) {
+    let len = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+/// A record that does not hold together. In a log whose checksums hold, it was written so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "malformed record: {}", self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// An encoded record, not yet looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded<'a> {
+    pub kind: u8,
+    fields: &'a [u8],
+}
+
+/// A field's value as it lies in the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    Int(u64),
+    Bytes(&'a [u8]),
+}
+
+/// Splits the first record off `input`; `None` at its end.
+pub fn split<'a>(input: &mut &'a [u8]) -> Result<Option<Encoded<'a>>, Malformed> {
+    if input.is_empty() {
+        return Ok(None);
+    }
+    let (head, rest) = input.split_first_chunk::<4>().ok_or(Malformed("length cut off"))?;
+    let len = u32::from_le_bytes(*head) as usize;
+    let body = rest.get(..len).ok_or(Malformed("longer than its frame"))?;
+    let (&kind, fields) = body.split_first().ok_or(Malformed("no kind"))?;
+    *input = &rest[len..];
+    Ok(Some(Encoded { kind, fields }))
+}
+
+impl<'a> Encoded<'a> {
+    /// The exchange this record belongs to, if it has one.
+    pub fn exchange(&self) -> Option<[u8; 16]> {
+        match self.find(id::EXCHANGE)? {
+            Value::Bytes(bytes) => bytes.try_into().ok(),
+            Value::Int(_) => None,
+        }
+    }
+
+    /// Wall clock of the record, ns since the Unix epoch; 0 when it has none.
+    pub fn wall_ns(&self) -> u64 {
+        match self.find(id::WALL) {
+            Some(Value::Int(ns)) => ns,
+            _ => 0,
+        }
+    }
+
+    /// The trace is to be exported (intents only).
+    pub fn sampled(&self) -> bool {
+        matches!(self.find(id::FLAGS), Some(Value::Int(flags)) if flags & SAMPLED != 0)
+    }
+
+    fn find(&self, wanted: u8) -> Option<Value<'a>> {
+        self.fields().map_while(Result::ok).find(|(id, _)| *id == wanted).map(|(_, value)| value)
+    }
+
+    /// The fields as they come; ends after the first malformed one.
+    pub fn fields(&self) -> Fields<'a> {
+        Fields { rest: self.fields }
+    }
+
+    /// Tells `sink` every fact of the record by name.
+    pub fn visit(&self, sink: &mut impl Sink) -> Result<(), Malformed> {
+        match self.kind {
+            INTENT => sink.text("kind", "intent"),
+            OUTCOME => sink.text("kind", "outcome"),
+            other => sink.text("kind", &format!("kind-{other}")),
+        }
+        for field in self.fields() {
+            let (id, value) = field?;
+            match value {
+                Value::Int(number) => self.visit_int(id, number, sink),
+                Value::Bytes(bytes) => visit_bytes(id, bytes, sink)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_int(&self, id: u8, number: u64, sink: &mut impl Sink) {
+        let name = match id {
+            id::WALL => "wall_ns",
+            id::MONO => "mono_ns",
+            id::DURATION => "duration_ns",
+            id::STATUS => "status",
+            id::ATTEMPTS => "attempts",
+            id::UPSTREAM => "upstream_ns",
+            id::REQUEST_BYTES => "request_bytes",
+            id::RESPONSE_BYTES => "response_bytes",
+            id::SPAN => return sink.text("span_id", &hex::encode(number.to_le_bytes())),
+            id::PARENT => return sink.text("parent_span_id", &hex::encode(number.to_le_bytes())),
+            id::FLAGS => {
+                for (bit, name) in [(HTTPS, "https"), (SAMPLED, "sampled"), (TRUNCATED, "truncated")] {
+                    if number & bit != 0 {
+                        sink.flag(name);
+                    }
+                }
+                return;
+            }
+            _ => return sink.other(&format!("field-{id}"), &number.to_be_bytes()),
+        };
+        sink.int(name, number);
+    }
+}
+
+fn visit_bytes(id: u8, bytes: &[u8], sink: &mut impl Sink) -> Result<(), Malformed> {
+    let name = match id {
+        id::ENTRYPOINT => "entrypoint",
+        id::ROUTE => "route",
+        id::SERVICE => "service",
+        id::METHOD => "method",
+        id::HOST => "host",
+        id::PATH => "path",
+        id::IDENTITY => "identity",
+        id::USER_AGENT => "user_agent",
+        id::CODE => "code",
+        id::ENDPOINT => "endpoint",
+        id::EXCHANGE => {
+            let exchange = bytes.try_into().map_err(|_| Malformed("exchange id of the wrong size"))?;
+            sink.text("exchange", &uuid(exchange));
+            return Ok(());
+        }
+        id::TRACE => {
+            sink.text("trace_id", &hex::encode(bytes));
+            return Ok(());
+        }
+        id::REVISION => {
+            sink.text("revision", &hex::encode(bytes));
+            return Ok(());
+        }
+        id::CLIENT => {
+            let (ip, port) = client(bytes).ok_or(Malformed("client address of the wrong size"))?;
+            sink.text("client_ip", &ip.to_string());
+            if port != 0 {
+                sink.int("client_port", port.into());
+            }
+            return Ok(());
+        }
+        id::FINDING => {
+            sink.finding(&decode_finding(bytes)?);
+            return Ok(());
+        }
+        id::EXTENSION => {
+            let (&len, rest) = bytes.split_first().ok_or(Malformed("empty extension"))?;
+            let (name, value) = rest.split_at_checked(len.into()).ok_or(Malformed("extension name cut off"))?;
+            sink.other(&String::from_utf8_lossy(name), value);
+            return Ok(());
+        }
+        _ => {
+            sink.other(&format!("field-{id}"), bytes);
+            return Ok(());
+        }
+    };
+    sink.text(name, &String::from_utf8_lossy(bytes));
+    Ok(())
+}
+
+fn client(bytes: &[u8]) -> Option<(IpAddr, u16)> {
+    let (ip, port) = bytes.split_last_chunk::<2>()?;
+    let ip = match ip.len() {
+        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?)),
+        16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?)),
+        _ => return None,
+    };
+    Some((ip, u16::from_be_bytes(*port)))
+}
+
+fn decode_finding(bytes: &[u8]) -> Result<Finding<'_>, Malformed> {
+    let mut finding = Finding { rule: "", action: "", shadow: false, response: false, start: 0, end: 0 };
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed("finding not in UTF-8"));
+    for field in (Fields { rest: bytes }) {
+        match field? {
+            (id::RULE, Value::Bytes(rule)) => finding.rule = text(rule)?,
+            (id::ACTION, Value::Bytes(action)) => finding.action = text(action)?,
+            (id::FINDING_FLAGS, Value::Int(flags)) => {
+                finding.shadow = flags & SHADOW != 0;
+                finding.response = flags & RESPONSE != 0;
+            }
+            (id::START, Value::Int(start)) => finding.start = start as u32,
+            (id::END, Value::Int(end)) => finding.end = end as u32,
+            _ => {}
+        }
+    }
+    Ok(finding)
+}
+
+/// Canonical text of an exchange id (RFC 9562).
+pub fn uuid(id: [u8; 16]) -> String {
+    let hex = hex::encode(id);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The fields of a record, in order.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (value, rest) = self.rest.split_at_checked(len).ok_or(Malformed("field cut off"))?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed("number too long"))
+    }
+
+    fn field(&mut self) -> Result<(u8, Value<'a>), Malformed> {
+        let tag = self.take(1)?[0];
+        let value = match tag & 3 {
+            VARINT => Value::Int(self.varint()?),
+            FIXED8 => {
+                let bytes = self.take(8)?;
+                Value::Int(bytes.try_into().map(u64::from_le_bytes).map_err(|_| Malformed("field cut off"))?)
+            }
+            FIXED16 => Value::Bytes(self.take(16)?),
+            _ => {
+                let len = self.varint()?;
+                Value::Bytes(self.take(len.try_into().map_err(|_| Malformed("field cut off"))?)?)
+            }
+        };
+        Ok((tag >> 2, value))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u8, Value<'a>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
+
+/// Receives the facts of a record by name; names are those of [`Intent`] and [`Outcome`].
+pub trait Sink {
+    /// Ids come as text: the exchange as a UUID, trace, span and revision as lower-case hex.
+    fn text(&mut self, name: &'static str, value: &str);
+    fn int(&mut self, name: &'static str, value: u64);
+    /// Only flags that are set are told.
+    fn flag(&mut self, name: &'static str);
+    fn finding(&mut self, finding: &Finding<'_>);
+    /// Extensions by name, and fields of later versions as `field-N`.
+    fn other(&mut self, name: &str, value: &[u8]);
+}
+
+impl Sink for serde_json::Map<String, serde_json::Value> {
+    fn text(&mut self, name: &'static str, value: &str) {
+        self.insert(name.into(), value.into());
+    }
+    fn int(&mut self, name: &'static str, value: u64) {
+        self.insert(name.into(), value.into());
+    }
+    fn flag(&mut self, name: &'static str) {
+        self.insert(name.into(), true.into());
+    }
+    fn finding(&mut self, finding: &Finding<'_>) {
+        let list = self.entry("findings").or_insert_with(|| serde_json::Value::Array(Vec::new()));
+        if let Some(list) = list.as_array_mut() {
+            list.push(serde_json::json!({
+                "rule": finding.rule, "action": finding.action, "shadow": finding.shadow,
+                "response": finding.response, "start": finding.start, "end": finding.end,
+            }));
+        }
+    }
+    fn other(&mut self, name: &str, value: &[u8]) {
+        self.insert(name.into(), hex::encode(value).into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{json, Map};
+
+    fn intent() -> Intent<'static> {
+        Intent {
+            exchange: *b"\x01\x90\x5d\x1a\x2b\x3c\x7d\x4e\x8f\x00\x11\x22\x33\x44\x55\x66",
+            wall_ns: 1_790_000_000_123_456_789,
+            mono_ns: 77_123_456_789,
+            revision: [0xab, 0xcd, 0xef, 1, 2, 3],
+            entrypoint: "web",
+            route: "orders",
+            service: "orders",
+            method: b"GET",
+            https: false,
+            host: b"api.example.com",
+            path: b"/orders/12345/items",
+            client_ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+            client_port: 51234,
+            identity: "key:mobile-app",
+            trace_id: [0x4b; 16],
+            span_id: [0x5c; 8],
+            parent_span_id: [0; 8],
+            sampled: true,
+            user_agent: b"curl/8.5.0",
+        }
+    }
+
+    fn outcome() -> Outcome<'static> {
+        Outcome {
+            exchange: intent().exchange,
+            wall_ns: 1_790_000_000_124_456_789,
+            duration_ns: 1_000_000,
+            status: 200,
+            code: "",
+            endpoint: "10.0.0.11:9000",
+            attempts: 1,
+            upstream_ns: 800_000,
+            request_bytes: 0,
+            response_bytes: 1024,
+            truncated: false,
+            findings: &[],
+            client_ip: None,
+            entrypoint: "",
+            revision: [0; 6],
+        }
+    }
+
+    fn show(bytes: &[u8]) -> serde_json::Value {
+        let mut rest = bytes;
+        let record = split(&mut rest).unwrap().unwrap();
+        assert!(rest.is_empty());
+        let mut map = Map::new();
+        record.visit(&mut map).unwrap();
+        map.into()
+    }
+
+    #[test]
+    fn a_call_is_small() {
+        let mut out = Vec::new();
+        encode_intent(&intent(), &mut out);
+        encode_outcome(&outcome(), &mut out);
+        assert!(out.len() <= 300, "{} bytes", out.len());
+    }
+
+    #[test]
+    fn records_read_back_by_name() {
+        let mut out = Vec::new();
+        encode_intent(&intent(), &mut out);
+        assert_eq!(
+            show(&out),
+            json!({
+                "kind": "intent", "exchange": "01905d1a-2b3c-7d4e-8f00-112233445566",
+                "wall_ns": 1_790_000_000_123_456_789u64, "mono_ns": 77_123_456_789u64,
+                "revision": "abcdef010203", "trace_id": "4b".repeat(16), "span_id": "5c".repeat(8),
+                "sampled": true, "client_ip": "192.0.2.7", "client_port": 51234,
+                "entrypoint": "web", "route": "orders", "service": "orders", "method": "GET",
+                "host": "api.example.com", "path": "/orders/12345/items", "identity": "key:mobile-app",
+                "user_agent": "curl/8.5.0",
+            })
+        );
+        out.clear();
+        let findings =
+            [Finding { rule: "pii/email", action: "mask", shadow: true, response: true, start: 300, end: 317 }];
+        encode_outcome(&Outcome { findings: &findings, truncated: true, ..outcome() }, &mut out);
+        assert_eq!(
+            show(&out),
+            json!({
+                "kind": "outcome", "exchange": "01905d1a-2b3c-7d4e-8f00-112233445566",
+                "wall_ns": 1_790_000_000_124_456_789u64, "duration_ns": 1_000_000, "status": 200,
+                "attempts": 1, "upstream_ns": 800_000, "response_bytes": 1024, "truncated": true,
+                "endpoint": "10.0.0.11:9000",
+                "findings": [{"rule": "pii/email", "action": "mask", "shadow": true, "response": true,
+                              "start": 300, "end": 317}],
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_is_kept() {
+        let mut out = Vec::new();
+        encode_outcome(&outcome(), &mut out);
+        extend(&mut out, 0, "llm.usage", b"\x01\x02");
+        out.extend_from_slice(&[tag(40, VARINT), 5, tag(41, BYTES), 2, 0xfe, 0xff]);
+        close(&mut out, 0);
+        let shown = show(&out);
+        assert_eq!(shown["llm.usage"], "0102");
+        assert_eq!(shown["field-40"], "0000000000000005");
+        assert_eq!(shown["field-41"], "feff");
+        assert_eq!(shown["status"], 200);
+        out[4] = 9;
+        assert_eq!(show(&out)["kind"], "kind-9");
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        proptest::collection::vec(any::<char>(), 0..200).prop_map(String::from_iter)
+    }
+
+    proptest! {
+        #[test]
+        fn any_intent_reads_back(
+            ids in any::<([u8; 16], [u8; 16], [u8; 8], [u8; 8], [u8; 6])>(),
+            numbers in any::<(u64, u64, u16, bool, bool)>(),
+            ip in any::<IpAddr>(),
+            texts in proptest::array::uniform8(text()),
+        ) {
+            let [entrypoint, route, service, method, host, path, identity, user_agent] = &texts;
+            let intent = Intent {
+                exchange: ids.0, trace_id: ids.1, span_id: ids.2, parent_span_id: ids.3, revision: ids.4,
+                wall_ns: numbers.0, mono_ns: numbers.1, client_port: numbers.2, https: numbers.3, sampled: numbers.4,
+                client_ip: ip, entrypoint, route, service, method: method.as_bytes(), host: host.as_bytes(),
+                path: path.as_bytes(), identity, user_agent: user_agent.as_bytes(),
+            };
+            let mut out = b"before".to_vec();
+            encode_intent(&intent, &mut out);
+            let shown = show(&out[6..]);
+            let get = |name: &str| shown[name].as_str().unwrap_or_default();
+            prop_assert_eq!(get("exchange"), uuid(ids.0));
+            prop_assert_eq!(get("trace_id"), hex::encode(ids.1));
+            prop_assert_eq!(get("span_id"), hex::encode(ids.2));
+            prop_assert_eq!(get("revision"), hex::encode(ids.4));
+            prop_assert_eq!(&shown["wall_ns"], numbers.0);
+            prop_assert_eq!(&shown["mono_ns"], numbers.1);
+            prop_assert_eq!(shown["client_port"].as_u64().unwrap_or(0), u64::from(numbers.2));
+            prop_assert_eq!(shown["https"].as_bool().unwrap_or(false), numbers.3);
+            prop_assert_eq!(shown["sampled"].as_bool().unwrap_or(false), numbers.4);
+            prop_assert_eq!(get("client_ip"), ip.to_string());
+            for (name, value) in ["entrypoint", "route", "service", "method", "host", "path", "identity", "user_agent"]
+                .iter().zip(&texts)
+            {
+                prop_assert_eq!(get(name), value);
+            }
+        }
+
+        #[test]
+        fn any_outcome_reads_back(
+            numbers in any::<(u64, u64, u16, u8, u64, u64, u64, bool)>(),
+            ip in any::<Option<IpAddr>>(),
+            texts in proptest::array::uniform3(text()),
+            found in proptest::collection::vec((text(), text(), any::<(bool, bool, u32, u32)>()), 0..5),
+        ) {
+            let findings: Vec<Finding> = found.iter().map(|(rule, action, n)| Finding {
+                rule, action, shadow: n.0, response: n.1, start: n.2, end: n.3,
+            }).collect();
+            let outcome = Outcome {
+                exchange: [7; 16], wall_ns: numbers.0, duration_ns: numbers.1, status: numbers.2, attempts: numbers.3,
+                upstream_ns: numbers.4, request_bytes: numbers.5, response_bytes: numbers.6, truncated: numbers.7,
+                code: &texts[0], endpoint: &texts[1], entrypoint: &texts[2], findings: &findings, client_ip: ip,
+                revision: [1, 2, 3, 4, 5, 6],
+            };
+            let mut out = Vec::new();
+            encode_outcome(&outcome, &mut out);
+            let shown = show(&out);
+            let int = |name: &str| shown[name].as_u64().unwrap_or(0);
+            prop_assert_eq!(int("wall_ns"), numbers.0);
+            prop_assert_eq!(int("duration_ns"), numbers.1);
+            prop_assert_eq!(int("status"), u64::from(numbers.2));
+            prop_assert_eq!(int("attempts"), u64::from(numbers.3));
+            prop_assert_eq!(int("upstream_ns"), numbers.4);
+            prop_assert_eq!(int("request_bytes"), numbers.5);
+            prop_assert_eq!(int("response_bytes"), numbers.6);
+            prop_assert_eq!(shown["client_ip"].as_str().map(str::to_owned), ip.map(|ip| ip.to_string()));
+            prop_assert_eq!(shown["findings"].as_array().map_or(0, Vec::len), found.len());
+            for (n, (rule, action, flags)) in found.iter().enumerate() {
+                let one = &shown["findings"][n];
+                prop_assert_eq!(&one["rule"], rule.as_str());
+                prop_assert_eq!(&one["action"], action.as_str());
+                prop_assert_eq!(&one["shadow"], flags.0);
+                prop_assert_eq!(&one["start"], flags.2);
+                prop_assert_eq!(&one["end"], flags.3);
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut framed = (bytes.len() as u32).to_le_bytes().to_vec();
+            framed.extend_from_slice(&bytes);
+            let mut rest = framed.as_slice();
+            if let Ok(Some(record)) = split(&mut rest) {
+                let mut map = Map::new();
+                let _ = record.visit(&mut map);
+                let _ = (record.exchange(), record.wall_ns(), record.sampled());
+            }
+            let mut rest = bytes.as_slice();
+            while let Ok(Some(_)) = split(&mut rest) {}
+        }
+    }
+}
