@@ -304,11 +304,8 @@ impl Run {
                 waited = Duration::ZERO;
             } else {
                 queue.sleep = Sleep::Timer;
-                let (woken, timeout) = self
-                    .shared
-                    .wake
-                    .wait_timeout(queue, self.flush_interval)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let (woken, timeout) =
+                    self.shared.wake.wait_timeout(queue, self.flush_interval).unwrap_or_else(PoisonError::into_inner);
                 queue = woken;
                 if timeout.timed_out() {
                     waited += self.flush_interval;
@@ -379,5 +376,325 @@ fn block_signals() {
         let mut all = std::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_BLOCK, &all, std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit_log::segments;
+    use pygate_core::audit::read::{Position, Segment, Step};
+    use std::fs;
+
+    /// A directory of its own, removed at the end.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let dir = std::env::temp_dir().join(format!("pygate-audit-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            Dir(dir)
+        }
+        fn start(&self) -> AuditWriter {
+            AuditWriter::start(&self.0, 0, 4096, Duration::from_millis(5)).unwrap()
+        }
+        fn log(&self) -> PathBuf {
+            self.0.join("worker-0")
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn record(size: usize) -> Vec<u8> {
+        let mut out = (size as u32 + 1).to_le_bytes().to_vec();
+        out.push(200);
+        // One field of later versions: tag 40 << 2 | fixed 8, over and over.
+        out.extend((0..size).map(|n| if n % 9 == 0 { 40 << 2 | 2 } else { 7 }));
+        out.truncate(5 + size / 9 * 9);
+        let len = (out.len() - 4) as u32;
+        out[..4].copy_from_slice(&len.to_le_bytes());
+        out
+    }
+
+    fn wait(what: &str, mut done: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !done() {
+            assert!(Instant::now() < until, "waited too long for {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Every record of the log, verified through all segments; panics on damage. Returns records, whether the
+    /// last segment is sealed, and how many segments tell of a torn tail.
+    fn verify(log: &Path) -> (u64, bool, usize) {
+        let mut at = Position::start();
+        let (mut sealed, mut recovered) = (true, 0);
+        for (_, path) in segments(log).unwrap() {
+            let bytes = fs::read(&path).unwrap();
+            let mut segment = Segment::open(&bytes).unwrap().expect("whole segment header");
+            segment.follows(&at).unwrap();
+            recovered += usize::from(segment.header.recovered.is_some());
+            loop {
+                match segment.step() {
+                    Step::Frame(_) => {}
+                    Step::End => break,
+                    other => panic!("{path:?}: {other:?}"),
+                }
+            }
+            at = segment.position;
+            sealed = segment.sealed;
+        }
+        (at.next_sequence - 1, sealed, recovered)
+    }
+
+    #[test]
+    fn durable_records_are_acknowledged_and_the_eventfd_says_so() {
+        let dir = Dir::new("durable");
+        let writer = dir.start();
+        let readable = |timeout| {
+            let mut poll = libc::pollfd { fd: writer.eventfd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd, counted as one.
+            unsafe { libc::poll(&mut poll, 1, timeout) == 1 }
+        };
+        assert!(!readable(0));
+        for expected in 1..=20 {
+            assert_eq!(writer.append(&record(90), 1, true), Some(expected));
+            assert!(readable(5000));
+            writer.clear_eventfd();
+            wait("acknowledgement", || writer.durable_seq() >= expected);
+        }
+        assert_eq!(writer.append(&record(90), 1, false), Some(21));
+        wait("the sync interval", || writer.durable_seq() >= 21);
+        writer.flush_and_stop().unwrap();
+        assert_eq!(writer.append(&record(90), 1, false), None, "stopped");
+        assert_eq!(verify(&dir.log()), (21, true, 0));
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(dir.log()).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(dir.log().join("00000001.wal")).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn segments_rotate_and_the_chain_goes_on_over_restarts() {
+        let dir = Dir::new("rotate");
+        for round in 1..=3 {
+            let writer = dir.start();
+            for _ in 0..200 {
+                writer.append(&record(180), 1, false).unwrap();
+                if round == 2 {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+            wait("the flush interval", || writer.stats().records == 200);
+            writer.flush_and_stop().unwrap();
+            assert_eq!(verify(&dir.log()), (round * 200, true, 0));
+        }
+        assert!(segments(&dir.log()).unwrap().len() > 3);
+    }
+
+    #[test]
+    fn one_writer_per_directory() {
+        let dir = Dir::new("lanes");
+        let (first, second) = (dir.start(), dir.start());
+        assert_eq!(first.dir(), dir.log());
+        assert_eq!(second.dir(), dir.0.join("worker-0.1"));
+        drop(first);
+        assert_eq!(dir.start().dir(), dir.log());
+    }
+
+    #[test]
+    fn a_torn_tail_is_set_aside_wherever_it_is_torn() {
+        let dir = Dir::new("torn");
+        let writer = dir.start();
+        for n in 1..=3 {
+            writer.append(&record(90), 1, true).unwrap();
+            wait("acknowledgement", || writer.durable_seq() == n);
+        }
+        writer.flush_and_stop().unwrap();
+        let path = dir.log().join("00000001.wal");
+        let whole = fs::read(&path).unwrap();
+        let frame = 64 + record(90).len();
+        let third = whole.len() - 64 - frame;
+        for cut in (third - frame..whole.len()).step_by(7).chain([0, 5, 11, 100]) {
+            let _ = fs::remove_dir_all(&dir.0);
+            fs::create_dir_all(dir.log()).unwrap();
+            fs::write(&path, &whole[..cut]).unwrap();
+            let writer = dir.start();
+            let kept = [0, 1, 2, 3][match cut {
+                c if c < third - frame => 0,
+                c if c < third => 1,
+                c if c < third + frame => 2,
+                _ => 3,
+            }];
+            assert_eq!(writer.append(&record(90), 1, true), Some(kept + 1), "cut at {cut}");
+            wait("acknowledgement", || writer.durable_seq() == kept + 1);
+            writer.flush_and_stop().unwrap();
+            let clean = cut >= third - frame && (cut - (third - frame)) % frame == 0 && cut <= third + frame;
+            assert_eq!(verify(&dir.log()), (kept + 1, true, usize::from(!clean)), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_log_is_left_alone() {
+        let dir = Dir::new("damaged");
+        let writer = dir.start();
+        for n in 1..=3 {
+            writer.append(&record(90), 1, true).unwrap();
+            wait("acknowledgement", || writer.durable_seq() == n);
+        }
+        drop(writer);
+        let path = dir.log().join("00000001.wal");
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let writer = dir.start();
+        assert_eq!(writer.dir(), dir.0.join("worker-0.1"));
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+
+    /// A file system of its own that can be full. `None` without the right to mount.
+    fn small_disk(dir: &Dir, size: &str) -> Option<Unmount> {
+        fs::create_dir_all(&dir.0).unwrap();
+        let target = std::ffi::CString::new(dir.0.to_str()?).ok()?;
+        let options = std::ffi::CString::new(format!("size={size}")).ok()?;
+        // SAFETY: every pointer is a C string that outlives the call.
+        let mounted = unsafe {
+            libc::mount(c"tmpfs".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast()) == 0
+        };
+        mounted.then_some(Unmount(target))
+    }
+
+    struct Unmount(std::ffi::CString);
+
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            // SAFETY: a C string that outlives the call.
+            unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
+        }
+    }
+
+    /// Fills the disk, watches the log break, makes room, watches it heal with nothing lost.
+    fn breaks_and_heals(dir: &Dir, fill: impl FnOnce(), room: impl FnOnce(), errno: i32) {
+        let writer = dir.start();
+        let first = writer.append(&record(900), 1, true).unwrap();
+        wait("acknowledgement", || writer.durable_seq() >= first);
+        fill();
+        let mut appended = first;
+        wait("the log to break", || {
+            appended = writer.append(&record(9000), 1, true).unwrap();
+            writer.is_broken()
+        });
+        assert_eq!(writer.broken(), Some(errno));
+        let acknowledged = writer.durable_seq();
+        assert!(acknowledged < appended);
+        wait("retries", || writer.stats().retries >= 3);
+        assert_eq!(writer.durable_seq(), acknowledged, "nothing is acknowledged while broken");
+        room();
+        wait("the log to heal", || !writer.is_broken() && writer.durable_seq() >= appended);
+        let last = writer.append(&record(90), 1, true).unwrap();
+        wait("acknowledgement", || writer.durable_seq() >= last);
+        writer.flush_and_stop().unwrap();
+        assert_eq!(writer.stats().dropped, 0);
+        assert_eq!(verify(&dir.log()), (last, true, 0));
+    }
+
+    #[test]
+    fn a_full_disk_breaks_the_log_and_room_heals_it() {
+        let dir = Dir::new("full");
+        let ballast = dir.0.join("ballast");
+        let Some(_mounted) = small_disk(&dir, "1m") else {
+            // Not root: the file size limit of the process is the next best full disk.
+            return file_size_limit(&dir);
+        };
+        breaks_and_heals(
+            &dir,
+            || {
+                let mut file = fs::File::create(&ballast).unwrap();
+                while io::Write::write(&mut file, &[1; 4096]).is_ok_and(|n| n > 0) {}
+            },
+            || fs::remove_file(&ballast).unwrap(),
+            libc::ENOSPC,
+        );
+    }
+
+    #[test]
+    fn a_file_size_limit_breaks_the_log_too() {
+        file_size_limit(&Dir::new("limit"));
+    }
+
+    /// In a process of its own, for the limit is the process's.
+    fn file_size_limit(dir: &Dir) {
+        const CHILD: &str = "PYGATE_TEST_FILE_SIZE_LIMIT";
+        let limit = |bytes| {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: a local that outlives the call; the signal is ignored so that the write returns EFBIG.
+            unsafe {
+                libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+            }
+        };
+        if std::env::var_os(CHILD).is_some() {
+            return breaks_and_heals(dir, || limit(3000), || limit(libc::RLIM_INFINITY), libc::EFBIG);
+        }
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "audit_writer::tests::a_file_size_limit_breaks_the_log_too"])
+            .env(CHILD, "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn a_writer_stopped_while_broken_says_so_and_counts_the_loss() {
+        let dir = Dir::new("lost");
+        let writer = dir.start();
+        // The directory is gone: no segment can be begun. (Works for root, too.)
+        fs::remove_dir_all(dir.log()).unwrap();
+        writer.append(&record(90), 1, true).unwrap();
+        wait("the log to break", || writer.is_broken());
+        assert_eq!(writer.flush_and_stop().unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!((writer.stats().dropped, writer.durable_seq()), (1, 0));
+    }
+
+    #[test]
+    fn a_backlog_is_bounded() {
+        let dir = Dir::new("backlog");
+        let writer = dir.start();
+        fs::remove_dir_all(dir.log()).unwrap();
+        let big = vec![0; 4 << 20];
+        let mut taken = 0;
+        while writer.append(&big, 1, false).is_some() {
+            taken += 1;
+            assert!(taken <= 2 * BACKLOG / big.len());
+        }
+        assert_eq!(writer.stats().dropped, 1);
+        let _ = writer.flush_and_stop();
+        assert_eq!(writer.stats().dropped, 1 + taken as u64);
+    }
+
+    #[test]
+    fn many_threads_append_and_every_sequence_is_there_once() {
+        let dir = Dir::new("threads");
+        let writer = dir.start();
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let writer = &writer;
+                scope.spawn(move || {
+                    for i in 0..250 {
+                        let sequence = writer.append(&record(45), 1, (i + n) % 3 == 0).unwrap();
+                        if i % 50 == 0 && (i + n) % 3 == 0 {
+                            wait("acknowledgement", || writer.durable_seq() >= sequence);
+                        }
+                    }
+                });
+            }
+        });
+        writer.flush_and_stop().unwrap();
+        assert_eq!(writer.durable_seq(), 1000);
+        assert_eq!(verify(&dir.log()), (1000, true, 0));
     }
 }

@@ -2,11 +2,17 @@
 
 use pyo3::prelude::*;
 
+mod audit;
+mod audit_log;
+pub mod audit_writer;
 mod shared;
 mod toml;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<audit::AuditLogWriter>()?;
+    m.add_function(wrap_pyfunction!(audit::encode_audit_intent, m)?)?;
+    m.add_function(wrap_pyfunction!(audit::encode_audit_outcome, m)?)?;
     m.add_class::<shared::Shared>()?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;

@@ -81,7 +81,7 @@ pub fn encode_intent(intent: &Intent<'_>, out: &mut Vec<u8>) {
     block.revision(&intent.revision);
     block.fixed(tag(id::TRACE, FIXED16), &intent.trace_id);
     block.fixed(tag(id::SPAN, FIXED8), &intent.span_id);
-    block.varint(id::FLAGS, HTTPS * intent.https as u64 | SAMPLED * intent.sampled as u64);
+    block.varint(id::FLAGS, (HTTPS * intent.https as u64) | (SAMPLED * intent.sampled as u64));
     if intent.parent_span_id != [0; 8] {
         block.fixed(tag(id::PARENT, FIXED8), &intent.parent_span_id);
     }
@@ -143,7 +143,7 @@ pub fn extend(out: &mut Vec<u8>, start: usize, name: &str, value: &[u8]) {
 
 fn encode_finding(finding: &Finding<'_>, out: &mut Vec<u8>) {
     let mut numbers = Block::<32>::bare();
-    numbers.varint(id::FINDING_FLAGS, SHADOW * finding.shadow as u64 | RESPONSE * finding.response as u64);
+    numbers.varint(id::FINDING_FLAGS, (SHADOW * finding.shadow as u64) | (RESPONSE * finding.response as u64));
     numbers.varint(id::START, finding.start.into());
     numbers.varint(id::END, finding.end.into());
     let size = |text: &str| match text.len() {

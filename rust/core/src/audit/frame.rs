@@ -104,7 +104,11 @@ impl SegmentHeader {
     pub fn parse(bytes: &[u8]) -> Parsed<(SegmentHeader, Chain, usize)> {
         let magic = bytes.len().min(SEGMENT_MAGIC.len());
         if bytes[..magic] != SEGMENT_MAGIC[..magic] {
-            return if bytes.iter().all(|&b| b == 0) { Parsed::Short } else { Parsed::Bad("not a segment of this log") };
+            return if bytes.iter().all(|&b| b == 0) {
+                Parsed::Short
+            } else {
+                Parsed::Bad("not a segment of this log")
+            };
         }
         let Some(len) = bytes.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes) else {
             return Parsed::Short;

@@ -318,8 +318,7 @@ mod tests {
         let (bytes, starts, _) = segment(Position::start(), &[1, 1, 1, 1], true);
         let frame = |n: usize| &bytes[starts[n]..starts[n + 1]];
         let head = &bytes[..starts[0]];
-        let arrange =
-            |order: &[usize]| order.iter().fold(head.to_vec(), |out, &n| [out.as_slice(), frame(n)].concat());
+        let arrange = |order: &[usize]| order.iter().fold(head.to_vec(), |out, &n| [out.as_slice(), frame(n)].concat());
         assert_eq!(walk(&arrange(&[0, 1, 2, 3, 4]), Position::start()).1, Verdict::Clean);
         for order in [&[0, 2, 1, 3, 4][..], &[1, 2, 3, 4], &[0, 1, 3, 4], &[0, 1, 1, 2, 3, 4], &[0, 1, 2, 3, 4, 4]] {
             assert_eq!(walk(&arrange(order), Position::start()).1, Verdict::Damaged, "{order:?}");
