@@ -25,3 +25,13 @@ class Shared:
     @property
     def workers(self) -> int:
         """Worker slots the file was made for."""
+
+class MetricsReader:
+    """Reads what all workers count."""
+
+    def __init__(self, shared: Shared) -> None: ...
+    def snapshot(self) -> bytes:
+        """Everything counted, at one moment, as JSON (`core::observe::Snapshot`)."""
+
+    def retire(self, worker: int) -> None:
+        """Zeroes the gauges of a worker that is gone and has no successor in its slot; counters stay."""

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod audit;
 mod audit_log;
 pub mod audit_writer;
+mod observe;
 mod shared;
 mod toml;
 
@@ -14,6 +15,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(audit::encode_audit_intent, m)?)?;
     m.add_function(wrap_pyfunction!(audit::encode_audit_outcome, m)?)?;
     m.add_class::<shared::Shared>()?;
+    m.add_class::<observe::MetricsReader>()?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;
     Ok(())
