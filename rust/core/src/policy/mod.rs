@@ -88,6 +88,8 @@ pub struct RequestCx<'a> {
     pub shared: &'a Shared,
     /// This worker's slot in shared memory.
     pub worker: usize,
+    /// Stable hash of the route's name: names what is counted per route.
+    pub route: u64,
     /// How paths are canonicalised on this entrypoint; rewrites go through [`crate::message::Target::set_path`].
     pub path_options: PathOptions,
     pub notes: &'a mut Notes,
