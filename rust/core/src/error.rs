@@ -85,3 +85,24 @@ impl Problem {
         self
     }
 }
+
+/// What was probably meant by `name`: the candidate with the fewest edits, if they are few.
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let name = name.to_lowercase();
+    let scored = candidates.into_iter().map(|c| (edits(name.as_bytes(), c.to_lowercase().as_bytes()), c));
+    scored.min_by_key(|s| s.0).filter(|s| s.0 <= 1 + name.len() / 3).map(|s| s.1)
+}
+
+/// Levenshtein distance.
+fn edits(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
