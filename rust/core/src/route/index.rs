@@ -9,16 +9,17 @@
 
 use super::pattern::{HostPattern, PathPattern, Segment, MAX_HOST};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
-type Map<V> = HashMap<Box<[u8]>, V, ahash::RandomState>;
+type Map = HashMap<Box<[u8]>, u32, BuildHasherDefault<Fold>>;
 
 const NONE: u32 = u32::MAX;
 
 pub struct Index {
-    exact: Map<u32>,
-    /// Wildcard hosts by what stands behind `*.`.
-    below: Map<u32>,
-    longest_below: usize,
+    exact: Map,
+    /// Wildcard hosts by what stands behind `*.`, and the lengths that occur among them.
+    below: Map,
+    below_lengths: [u64; MAX_HOST / 64 + 1],
     groups: Vec<Group>,
     nodes: Vec<Node>,
 }
@@ -34,20 +35,22 @@ struct Group {
 struct Node {
     /// Smallest entry here or below; [`NONE`] if there is none.
     first: u32,
-    /// The only child for one empty-handed branch (`{name}`); [`NONE`] if there is none.
+    /// Child for a template `{name}`; [`NONE`] if there is none.
     one: u32,
-    literal: Map<u32>,
+    literal: Map,
     here: Vec<u32>,
     below: Vec<u32>,
 }
 
-fn map() -> Map<u32> {
-    Map::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4))
-}
-
 impl Index {
     pub fn new() -> Index {
-        let mut index = Index { exact: map(), below: map(), longest_below: 0, groups: Vec::new(), nodes: Vec::new() };
+        let mut index = Index {
+            exact: Map::default(),
+            below: Map::default(),
+            below_lengths: Default::default(),
+            groups: Vec::new(),
+            nodes: Vec::new(),
+        };
         index.add_group();
         index
     }
@@ -90,7 +93,7 @@ impl Index {
             HostPattern::Any => return 0,
             HostPattern::Exact(name) => (&mut self.exact, name),
             HostPattern::Below(name) => {
-                self.longest_below = self.longest_below.max(name.len());
+                self.below_lengths[name.len() / 64] |= 1 << (name.len() % 64);
                 (&mut self.below, name)
             }
         };
@@ -118,9 +121,10 @@ impl Index {
                 search.group(group, path);
             }
             if !self.below.is_empty() {
-                for dot in memchr::memchr_iter(b'.', host) {
+                // The dot before a wildcard's name; something must stand before the dot.
+                for (dot, _) in host.iter().enumerate().skip(1).filter(|(_, &b)| b == b'.') {
                     let name = &host[dot + 1..];
-                    if dot > 0 && name.len() <= self.longest_below {
+                    if self.below_lengths[name.len() / 64] >> (name.len() % 64) & 1 == 1 {
                         if let Some(&group) = self.below.get(name) {
                             search.group(group, path);
                         }
@@ -135,7 +139,7 @@ impl Index {
 
 impl Node {
     fn new() -> Node {
-        Node { first: NONE, one: NONE, literal: map(), here: Vec::new(), below: Vec::new() }
+        Node { first: NONE, one: NONE, literal: Map::default(), here: Vec::new(), below: Vec::new() }
     }
 }
 
@@ -165,10 +169,8 @@ impl<T: FnMut(u32) -> bool> Search<'_, T> {
             return;
         }
         if let Some(rest) = rest {
-            let (segment, next) = match memchr::memchr(b'/', rest) {
-                Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
-                None => (rest, None),
-            };
+            let end = slash(rest);
+            let (segment, next) = (&rest[..end], rest.get(end + 1..));
             if !node.literal.is_empty() {
                 if let Some(&child) = node.literal.get(segment) {
                     self.node(child, next);
@@ -193,5 +195,79 @@ impl<T: FnMut(u32) -> bool> Search<'_, T> {
                 return;
             }
         }
+    }
+}
+
+/// Where the first `/` is, or the length. Segments are short: eight bytes at a time beat a call.
+fn slash(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let mut at = 0;
+    while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        // Bytes that are `/` become zero; the lowest zero byte sets the lowest high bit.
+        let word = u64::from_le_bytes(*chunk) ^ (ONES * b'/' as u64);
+        let found = word.wrapping_sub(ONES) & !word & HIGH;
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    text[at..].iter().position(|&b| b == b'/').map_or(text.len(), |i| at + i)
+}
+
+/// A multiply-and-fold hash of eight bytes a step.
+#[derive(Default)]
+struct Fold(u64);
+
+impl Fold {
+    fn add(&mut self, word: u64) {
+        let wide = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (wide as u64) ^ (wide >> 64) as u64;
+    }
+}
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        // Reads may overlap: the length is hashed too, so that different texts still differ.
+        match (bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            (Some(last), ..) => {
+                let mut rest = &bytes[..bytes.len() - 1];
+                while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
+                    self.add(u64::from_le_bytes(*chunk));
+                    rest = after;
+                }
+                self.add(u64::from_le_bytes(*last));
+            }
+            (None, Some(first), Some(last)) => {
+                self.add(u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)));
+            }
+            _ => self.add(bytes.iter().fold(0, |word, &b| word << 8 | u64::from(b))),
+        }
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.0 ^= (length as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_are_found_wherever_they_are() {
+        for length in 0..40 {
+            let mut text = vec![b'.'; length];
+            assert_eq!(slash(&text), length);
+            for at in (0..length).rev() {
+                text[at] = b'/';
+                assert_eq!(slash(&text), at);
+            }
+        }
+        assert_eq!(slash(b"\x00\xff.0-\xaf\x2e\x30/"), 8);
     }
 }
