@@ -1,0 +1,93 @@
+# Verbs of this repository; `make` alone lists them.
+#
+# State lives in two places only: .venv (Python side, with stamp files) and target (Cargo). Both are safe to delete.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := $(VENV)/.stamp-packages
+EXTENSION := $(VENV)/.stamp-extension
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name target -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print)
+
+.PHONY: help
+help:  ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---- build ----------------------------------------------------------------------------------------------------------
+
+.PHONY: dev
+dev: $(EXTENSION)  ## Build everything into .venv; starts nothing
+
+$(VENV)/.stamp-python:
+	@.ci/need cargo cc:gcc
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: pygate needs Python >= 3.11, $(PYTHON) is $$($(PYTHON) -V 2>&1); try make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/need --package python3-venv
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(PACKAGES): pyproject.toml $(VENV)/.stamp-python
+	@$(BIN)/python .ci/requirements.py pyproject.toml > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(VENV)/requirements.txt
+	@touch $@
+
+$(EXTENSION): $(PACKAGES) $(RUST_SOURCES)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+.PHONY: run
+run: dev  ## Start the gateway on 127.0.0.1:8080 with the quickstart and a demo upstream
+	@exec $(BIN)/pygate run --demo
+
+# ---- check ----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: dev packages lint test-rust test-python  ## Every test: linters, types, cargo, pytest
+
+.PHONY: packages
+packages:
+	@.ci/need nginx:nginx-light haproxy wrk valgrind curl
+
+.PHONY: lint
+lint: $(EXTENSION)  ## rustfmt, clippy, ruff, mypy
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: test-rust
+test-rust:  ## cargo test
+	cargo test --workspace
+
+.PHONY: test-python
+test-python: $(EXTENSION)  ## pytest
+	$(BIN)/python -m pytest
+
+.PHONY: fmt
+fmt: $(PACKAGES)  ## Format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# ---- measure --------------------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: dev packages  ## pygate beside nginx, HAProxy and Envoy
+	$(BIN)/python -m bench.proxy --json $(VENV)/bench-proxy.json
+
+.PHONY: bench-instructions
+bench-instructions: dev  ## Instruction counts of fixed workloads against the checked-in baseline
+	@.ci/need valgrind
+	$(BIN)/python -m bench.instructions
+
+.PHONY: clean
+clean:  ## Remove everything built
+	rm -rf $(VENV) target dist build run .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f pygate/_core*.so
