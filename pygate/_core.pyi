@@ -35,3 +35,106 @@ class MetricsReader:
 
     def retire(self, worker: int) -> None:
         """Zeroes the gauges of a worker that is gone and has no successor in its slot; counters stay."""
+
+class AuditTail:
+    """Follows the audit logs below a directory; see `pygate.audit.Tail`."""
+
+    def __init__(
+        self,
+        dir: str | PathLike[str],
+        start: str | dict[str, tuple[int, int, int]] = "end",
+        sampled_only: bool = False,
+    ) -> None: ...
+    def records(self, limit: int = 10_000) -> tuple[list[dict[str, Any]], bool]: ...
+    def calls(self, limit: int = 10_000) -> tuple[list[dict[str, Any]], bool]: ...
+    def marks(self) -> dict[str, tuple[int, int, int]]: ...
+    def damaged(self) -> int: ...
+
+class AuditVerifier:
+    """Verifies the audit logs below a directory, one segment per `step()`; see `pygate.audit.verify`."""
+
+    def __init__(self, dir: str | PathLike[str], pruned: bool = False) -> None: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    def step(self) -> dict[str, Any] | None: ...
+
+class AuditLogWriter:
+    """A running audit writer, for tests and tools (the engine has its own). Raises OSError."""
+
+    def __init__(
+        self,
+        dir: str | PathLike[str],
+        slot: int = 0,
+        segment_size: int = 64 << 20,
+        flush_interval: float = 0.02,
+    ) -> None: ...
+    def append(self, encoded: bytes, records: int, durable: bool) -> int | None:
+        """Sequence of the last record; None when the log is broken and the backlog full."""
+    def durable_seq(self) -> int:
+        """Highest sequence known to be on disk."""
+    def broken(self) -> int | None:
+        """errno of the failure that lasts."""
+    def eventfd(self) -> int: ...
+    def clear_eventfd(self) -> None: ...
+    @property
+    def dir(self) -> PathLike[str]: ...
+    def stats(self) -> dict[str, int]: ...
+    def flush_and_stop(self) -> None: ...
+
+def audit_calls(
+    dir: str | PathLike[str],
+    *,
+    limit: int = 50,
+    since_ns: int = 0,
+    route: str | None = None,
+    status: tuple[int, int] | None = None,
+    unknown_only: bool = False,
+    exchange: bytes | None = None,
+) -> list[dict[str, Any]]:
+    """The youngest calls that match, oldest first; keys as in `pygate.audit.Tail.calls`. Raises OSError."""
+
+def encode_audit_intent(
+    exchange: bytes,
+    wall_ns: int,
+    *,
+    route: str = "",
+    service: str = "",
+    method: str = "GET",
+    host: str = "",
+    path: str = "/",
+    client_ip: str = "127.0.0.1",
+    client_port: int = 0,
+    identity: str = "",
+    trace_id: bytes = ...,
+    span_id: bytes = ...,
+    parent_span_id: bytes = ...,
+    sampled: bool = False,
+    entrypoint: str = "web",
+    revision: bytes = ...,
+    user_agent: str = "",
+    https: bool = False,
+    mono_ns: int = 0,
+) -> bytes:
+    """An encoded intent record, as the engine writes it."""
+
+def encode_audit_outcome(
+    exchange: bytes,
+    wall_ns: int,
+    *,
+    duration_ns: int = 0,
+    status: int = 200,
+    code: str = "",
+    endpoint: str = "",
+    attempts: int = 1,
+    upstream_ns: int = 0,
+    request_bytes: int = 0,
+    response_bytes: int = 0,
+    truncated: bool = False,
+    findings: list[tuple[str, str, bool, bool, int, int]] = ...,
+    client_ip: str | None = None,
+    entrypoint: str = "",
+    revision: bytes = ...,
+) -> bytes:
+    """An encoded outcome record; a finding is (rule, action, shadow, response, start, end)."""

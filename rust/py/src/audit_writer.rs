@@ -532,7 +532,7 @@ mod tests {
             assert_eq!(writer.append(&record(90), 1, true), Some(kept + 1), "cut at {cut}");
             wait("acknowledgement", || writer.durable_seq() == kept + 1);
             writer.flush_and_stop().unwrap();
-            let clean = cut >= third - frame && (cut - (third - frame)) % frame == 0 && cut <= third + frame;
+            let clean = cut >= third - frame && (cut - (third - frame)).is_multiple_of(frame) && cut <= third + frame;
             assert_eq!(verify(&dir.log()), (kept + 1, true, usize::from(!clean)), "cut at {cut}");
         }
     }

@@ -3,7 +3,10 @@
 use pyo3::prelude::*;
 
 mod audit;
+mod audit_calls;
 mod audit_log;
+mod audit_read;
+mod audit_tail;
 pub mod audit_writer;
 mod observe;
 mod shared;
@@ -12,6 +15,9 @@ mod toml;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<audit::AuditLogWriter>()?;
+    m.add_class::<audit_read::AuditTail>()?;
+    m.add_class::<audit_read::AuditVerifier>()?;
+    m.add_function(wrap_pyfunction!(audit_read::audit_calls, m)?)?;
     m.add_function(wrap_pyfunction!(audit::encode_audit_intent, m)?)?;
     m.add_function(wrap_pyfunction!(audit::encode_audit_outcome, m)?)?;
     m.add_class::<shared::Shared>()?;

@@ -274,7 +274,7 @@ impl std::error::Error for Malformed {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoded<'a> {
     pub kind: u8,
-    fields: &'a [u8],
+    pub raw_fields: &'a [u8],
 }
 
 /// A field's value as it lies in the record.
@@ -294,7 +294,7 @@ pub fn split<'a>(input: &mut &'a [u8]) -> Result<Option<Encoded<'a>>, Malformed>
     let body = rest.get(..len).ok_or(Malformed("longer than its frame"))?;
     let (&kind, fields) = body.split_first().ok_or(Malformed("no kind"))?;
     *input = &rest[len..];
-    Ok(Some(Encoded { kind, fields }))
+    Ok(Some(Encoded { kind, raw_fields: fields }))
 }
 
 impl<'a> Encoded<'a> {
@@ -319,13 +319,29 @@ impl<'a> Encoded<'a> {
         matches!(self.find(id::FLAGS), Some(Value::Int(flags)) if flags & SAMPLED != 0)
     }
 
+    /// Status sent to the client (outcomes only); 0 when none was.
+    pub fn status(&self) -> u16 {
+        match self.find(id::STATUS) {
+            Some(Value::Int(status)) => status as u16,
+            _ => 0,
+        }
+    }
+
+    /// Name of the route (intents only).
+    pub fn route(&self) -> &'a [u8] {
+        match self.find(id::ROUTE) {
+            Some(Value::Bytes(route)) => route,
+            _ => &[],
+        }
+    }
+
     fn find(&self, wanted: u8) -> Option<Value<'a>> {
         self.fields().map_while(Result::ok).find(|(id, _)| *id == wanted).map(|(_, value)| value)
     }
 
     /// The fields as they come; ends after the first malformed one.
     pub fn fields(&self) -> Fields<'a> {
-        Fields { rest: self.fields }
+        Fields { rest: self.raw_fields }
     }
 
     /// Tells `sink` every fact of the record by name.

@@ -1,0 +1,177 @@
+//! Joins intents and outcomes to calls, and picks those asked for.
+//!
+//! Rules:
+//! 1. A call's records lie in one log. Its intent waits here until its outcome comes.
+//! 2. An intent whose writer is gone, or that was pushed out by [`WAITING`] younger ones, is told without an
+//!    outcome: what became of the call is unknown.
+
+use crate::audit_tail::Event;
+use pygate_core::audit::codec::{Encoded, INTENT, OUTCOME};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Intents that may wait per log.
+const WAITING: usize = 200_000;
+
+/// Which calls are asked for; the default asks for all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub sampled_only: bool,
+    /// Not begun before, ns since the Unix epoch.
+    pub since_ns: u64,
+    pub route: Option<String>,
+    /// Lowest and highest status; calls without outcome never match it.
+    pub status: Option<(u16, u16)>,
+    /// Only calls without outcome.
+    pub unknown_only: bool,
+    pub exchange: Option<[u8; 16]>,
+}
+
+/// A record kept with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub sequence: u64,
+    kind: u8,
+    fields: Box<[u8]>,
+}
+
+impl Kept {
+    fn new(sequence: u64, record: &Encoded<'_>) -> Kept {
+        Kept { sequence, kind: record.kind, fields: record.raw_fields.into() }
+    }
+    pub fn record(&self) -> Encoded<'_> {
+        Encoded { kind: self.kind, raw_fields: &self.fields }
+    }
+}
+
+/// What is known of a call: at least one of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub log: String,
+    pub intent: Option<Kept>,
+    pub outcome: Option<Kept>,
+}
+
+impl Call {
+    /// When it began (its end, if only that is known), ns since the Unix epoch.
+    pub fn wall_ns(&self) -> u64 {
+        self.intent.as_ref().or(self.outcome.as_ref()).map_or(0, |kept| kept.record().wall_ns())
+    }
+}
+
+impl Filter {
+    fn wants(&self, call: &Call) -> bool {
+        let intent = call.intent.as_ref().map(Kept::record);
+        let outcome = call.outcome.as_ref().map(Kept::record);
+        let route = |wanted: &String| intent.is_some_and(|intent| intent.route() == wanted.as_bytes());
+        let status = |(low, high): (u16, u16)| outcome.is_some_and(|o| (low..=high).contains(&o.status()));
+        let exchange = |wanted| intent.or(outcome).is_some_and(|record| record.exchange() == Some(wanted));
+        (!self.sampled_only || intent.is_some_and(|intent| intent.sampled()))
+            && (self.since_ns == 0 || call.wall_ns() >= self.since_ns)
+            && self.route.as_ref().is_none_or(route)
+            && self.status.is_none_or(status)
+            && (!self.unknown_only || outcome.is_none())
+            && self.exchange.is_none_or(exchange)
+    }
+}
+
+/// Joins the records of all logs; feed it every event of a [`crate::audit_tail::Tail`].
+#[derive(Default)]
+pub struct Join {
+    pub filter: Filter,
+    logs: BTreeMap<String, Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// `None`: an intent that the filter turns down whatever comes; its outcome is not told either.
+    intents: HashMap<[u8; 16], Option<Kept>>,
+    order: VecDeque<[u8; 16]>,
+}
+
+impl Join {
+    pub fn new(filter: Filter) -> Join {
+        Join { filter, logs: BTreeMap::new() }
+    }
+
+    pub fn feed(&mut self, event: Event<'_>, done: &mut dyn FnMut(Call)) {
+        match event {
+            Event::NewWriter { log } => {
+                if let Some(waiting) = self.logs.remove(log) {
+                    waiting.unknown(log, &self.filter, done);
+                }
+            }
+            Event::Record { log, sequence, record } => {
+                if !self.logs.contains_key(log) {
+                    self.logs.insert(log.into(), Waiting::default());
+                }
+                if let (Some(waiting), Some(exchange)) = (self.logs.get_mut(log), record.exchange()) {
+                    waiting.feed(log, exchange, sequence, &record, &self.filter, done);
+                }
+            }
+        }
+    }
+
+    /// Tells the calls that still wait, as unknown.
+    pub fn finish(&mut self, done: &mut dyn FnMut(Call)) {
+        for (log, waiting) in std::mem::take(&mut self.logs) {
+            waiting.unknown(&log, &self.filter, done);
+        }
+    }
+}
+
+impl Waiting {
+    fn feed(
+        &mut self,
+        log: &str,
+        exchange: [u8; 16],
+        sequence: u64,
+        record: &Encoded<'_>,
+        filter: &Filter,
+        done: &mut dyn FnMut(Call),
+    ) {
+        let mut tell = |intent, outcome| {
+            let call = Call { log: log.into(), intent, outcome };
+            if filter.wants(&call) {
+                done(call);
+            }
+        };
+        match record.kind {
+            INTENT => {
+                let hopeless = (filter.sampled_only && !record.sampled())
+                    || filter.exchange.is_some_and(|wanted| wanted != exchange)
+                    || filter.route.as_ref().is_some_and(|wanted| record.route() != wanted.as_bytes());
+                let kept = (!hopeless).then(|| Kept::new(sequence, record));
+                // An id that comes again (a trusted client chose it) is another call.
+                if let Some(Some(before)) = self.intents.insert(exchange, kept) {
+                    tell(Some(before), None);
+                }
+                self.order.push_back(exchange);
+                if self.order.len() > 2 * self.intents.len() + 1024 {
+                    self.order.retain(|exchange| self.intents.contains_key(exchange));
+                }
+                while self.intents.len() > WAITING {
+                    let Some(oldest) = self.order.pop_front() else { break };
+                    if let Some(Some(intent)) = self.intents.remove(&oldest) {
+                        tell(Some(intent), None);
+                    }
+                }
+            }
+            OUTCOME => match self.intents.remove(&exchange) {
+                Some(None) => {}
+                intent => tell(intent.flatten(), Some(Kept::new(sequence, record))),
+            },
+            _ => {}
+        }
+    }
+
+    fn unknown(mut self, log: &str, filter: &Filter, done: &mut dyn FnMut(Call)) {
+        for exchange in &self.order {
+            if let Some(Some(intent)) = self.intents.remove(exchange) {
+                let call = Call { log: log.into(), intent: Some(intent), outcome: None };
+                if filter.wants(&call) {
+                    done(call);
+                }
+            }
+        }
+    }
+}
