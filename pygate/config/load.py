@@ -17,9 +17,10 @@ import orjson
 
 from pygate import _core
 from pygate.config import schema
+from pygate.config.address import EXPECTED, Address
 from pygate.config.problem import ConfigError, Place, Problem
 from pygate.config.secrets import is_reference
-from pygate.config.source import Source, read
+from pygate.config.source import Source, Stamps, read
 
 
 @dataclass
@@ -37,12 +38,18 @@ class Loaded:
     problems: list[Problem]
     value: dict[str, Any] = field(default_factory=dict)
     texts: dict[Path, str] = field(default_factory=dict)
+    #: State of the files when they were read.
+    stamps: Stamps = field(default_factory=dict)
 
     def ensure(self) -> Loaded:
         """Itself, or `ConfigError` with all problems."""
         if self.problems:
             raise ConfigError(self.problems)
         return self
+
+    def write(self, directory: Path) -> None:
+        """Writes what workers compile into an empty directory."""
+        (directory / "config.json").write_bytes(self.json)
 
     def setting(self, *path: str) -> Any:
         """The value at a path of keys, or its default from the schema (`setting("workers", "count")`)."""
@@ -61,6 +68,7 @@ def load(path: str | Path) -> Loaded:
         source.problems += schema.check(source.value)
     source.problems += _duplicates(source)
     source.problems += _literal_secrets(source)
+    source.problems += _addresses(source)
     canonical = orjson.dumps(_finite(source.value), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     if not source.problems:
         source.problems += _compile(canonical)
@@ -68,7 +76,9 @@ def load(path: str | Path) -> Loaded:
         source.locate(problem)
     problems = sorted(source.problems, key=lambda p: _order(source, p.place))
     revision = hashlib.sha256(canonical).hexdigest()[:12]
-    return Loaded(canonical, revision, source.files, source.directories, problems, source.value, source.texts)
+    return Loaded(
+        canonical, revision, source.files, source.directories, problems, source.value, source.texts, source.stamps
+    )
 
 
 def _compile(canonical: bytes) -> list[Problem]:
@@ -102,6 +112,36 @@ def _duplicates(source: Source) -> list[Problem]:
                 )
             )
         first.setdefault(name, path)
+    return problems
+
+
+def _addresses(source: Source) -> list[Problem]:
+    """Listening addresses that cannot be, and an admin listener that would be open to everyone."""
+    problems = []
+    entrypoints = source.value.get("entrypoints")
+    texts = {}
+    for name, item in entrypoints.items() if isinstance(entrypoints, dict) else ():
+        texts[f"entrypoints.{name}.address"] = item.get("address") if isinstance(item, dict) else None
+    admin = source.value.get("admin")
+    if isinstance(admin, dict) and admin.get("address"):
+        texts["admin.address"] = admin["address"]
+    for path, text in texts.items():
+        if not isinstance(text, str):
+            continue
+        try:
+            address = Address.parse(text)
+        except ValueError as e:
+            problems.append(Problem(path, f"`{path}`: {e}", expected=EXPECTED))
+            continue
+        if path == "admin.address" and not address.loopback and not (isinstance(admin, dict) and admin.get("token")):
+            problems.append(
+                Problem(
+                    path,
+                    f"the admin listener would be open to everyone who can reach `{text}`",
+                    expected="an address on 127.0.0.1, or `admin.token`",
+                    help='set admin.token = "env:PYGATE_ADMIN_TOKEN"',
+                )
+            )
     return problems
 
 

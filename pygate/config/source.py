@@ -23,6 +23,22 @@ MAX_FILE = 16 << 20
 MAX_FILES = 1000
 
 
+#: Inode, size and time of change by path; zeros for what is not there.
+Stamps = dict[Path, tuple[int, int, int]]
+
+
+def stamps(files: list[Path], directories: list[Path]) -> Stamps:
+    """The present state of these files and of all `*.toml` in the directories."""
+    found: Stamps = {}
+    for path in [*files, *(p for d in directories if d.is_dir() for p in sorted(d.glob("*.toml")))]:
+        try:
+            state = path.stat()
+            found[path] = (state.st_ino, state.st_size, state.st_mtime_ns)
+        except OSError:
+            found[path] = (0, 0, 0)
+    return found
+
+
 @dataclass
 class Source:
     """The merged value with the places of its keys and values, by dotted path."""
@@ -34,6 +50,8 @@ class Source:
     #: Every file read, in order, and the directories in which a new file would count.
     files: list[Path] = field(default_factory=list)
     directories: list[Path] = field(default_factory=list)
+    #: State of every file and of every directory's members just before it was read.
+    stamps: Stamps = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def locate(self, problem: Problem) -> Problem:
@@ -59,6 +77,7 @@ def read(path: Path) -> Source:
 def _read_any(source: Source, path: Path, trail: list[Path], named_at: Place | None) -> None:
     if path.is_dir():
         source.directories.append(path)
+        source.stamps |= stamps([], [path])
         members = sorted(p for p in path.glob("*.toml") if p.is_file())
         if not members:
             source.problems.append(
@@ -81,6 +100,7 @@ def _read_file(source: Source, path: Path, trail: list[Path], named_at: Place | 
     if len(source.files) >= MAX_FILES:
         source.problems.append(Problem("include", f"more than {MAX_FILES} files", place=named_at))
         return
+    source.stamps |= stamps([path], [])
     try:
         if path.stat().st_size > MAX_FILE:
             source.problems.append(Problem("", f"`{path}` is larger than {MAX_FILE >> 20} MiB", place=named_at))
@@ -131,7 +151,9 @@ def _include(source: Source, base: Path, pattern: str, trail: list[Path], named_
         _read_any(source, base / pattern, trail, named_at)
         return
     found = sorted(base / name for name in glob.glob(pattern, root_dir=base, recursive=True))
-    source.directories += sorted({p.parent for p in found} | {(base / pattern).parent})
+    around = {p.parent for p in found} | {(base / pattern).parent}
+    source.directories += sorted(around - set(source.directories))
+    source.stamps |= stamps([], sorted(around))
     for path in found:
         if path.resolve() != trail[-1]:
             _read_any(source, path, trail, named_at)

@@ -1,0 +1,67 @@
+"""`pygate run`: the gateway, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pygate.cli.terminal import print_problems, style
+from pygate.config import load
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "run",
+        help="start the gateway",
+        description="Starts the gateway in the foreground. SIGHUP reloads, SIGUSR2 upgrades, SIGTERM and Ctrl-C drain"
+        " and stop (twice: at once).",
+        epilog="examples:\n  pygate run -c pygate.toml\n  pygate run -c /etc/pygate --run-dir /run/pygate",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-c", "--config", default="pygate.toml", help="file or directory (default: %(default)s)")
+    parser.add_argument("--run-dir", help="where it keeps its run-time files (default: $RUNTIME_DIRECTORY or ./run)")
+    parser.add_argument("--no-watch", action="store_true", help="do not reload when files change")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    # The control process is the only user of these: other verbs must start fast.
+    import uvloop
+
+    from pygate.control.listeners import ListenError
+    from pygate.control.process import Control, Options, StartError
+    from pygate.control.rundir import RunDirError, default_run_dir
+
+    logging.basicConfig(
+        level=args.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    # It reports every event it sees, ours or not.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    loaded = load(args.config)
+    if loaded.problems:
+        print_problems(loaded.problems, loaded.texts, sys.stderr)
+        return 2
+    run_dir = Path(args.run_dir) if args.run_dir else default_run_dir()
+    options = Options(Path(args.config), run_dir, _again(args, run_dir), watch=not args.no_watch)
+
+    async def serve() -> int:
+        return await Control(options, loaded).run()
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve())
+    except (RunDirError, ListenError, StartError, OSError) as e:
+        print(f"{style(sys.stderr).red('error')}: {e}", file=sys.stderr)
+        return 1
+
+
+def _again(args: argparse.Namespace, run_dir: Path) -> list[str]:
+    """The arguments that start a successor just like this."""
+    again = ["run", "-c", os.path.abspath(args.config), "--run-dir", os.path.abspath(run_dir)]
+    return [*again, "--log-level", args.log_level, *(["--no-watch"] if args.no_watch else [])]
