@@ -96,8 +96,8 @@ pub fn check(shared: &Shared, quota: &Quota, key: u64, cost: u32, now: Instant) 
             }
             return Some(quota.decision(false, debt, charged - quota.window));
         }
-        let Some((place, word)) = seen.own.or(seen.free) else { return None };
-        let ahead = if seen.own.is_some() { debt - (seen.debt - ahead(word, now)).min(debt) } else { 0 };
+        let (place, word) = seen.own.or(seen.free)?;
+        let ahead = if seen.own.is_some() { ahead(word, now) } else { 0 };
         let next = tag | (now.wrapping_add(ahead).wrapping_add(price) & TIME);
         if cells[place].compare_exchange(word, next, SeqCst, SeqCst).is_err() {
             continue;
@@ -186,7 +186,7 @@ fn give_back(cell: &AtomicU64, tag: u64, price: u64, charged: u64) {
 fn bucket(shared: &Shared, key: u64) -> Option<&[AtomicU64; BUCKET]> {
     let region = shared.region(Region::Limits);
     let buckets = (region.len() / BUCKET).checked_sub(1)? as u64;
-    let index = 1 + ((key >> 32) * buckets >> 32) as usize;
+    let index = 1 + (((key >> 32) * buckets) >> 32) as usize;
     region.get(index * BUCKET..)?.first_chunk()
 }
 

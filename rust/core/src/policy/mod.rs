@@ -10,7 +10,13 @@
 //!    exchange ended.
 //! 6. A policy that only sets numbers (timeouts, limits) does it once in `shape`, at compile time.
 
+mod circuit_breaker;
+mod concurrency_limit;
+mod counted_by;
 mod headers;
+mod rate_limit;
+#[cfg(test)]
+mod testing;
 
 use crate::config::{Fail, Size};
 use crate::error::{Code, Problem};
@@ -45,6 +51,12 @@ macro_rules! registry {
 registry! {
     /// Set, add and remove fields of requests and responses.
     Headers => headers;
+    /// Limit the rate of requests.
+    RateLimit => rate_limit;
+    /// Limit the requests in flight.
+    ConcurrencyLimit => concurrency_limit;
+    /// Stop calling an upstream that keeps failing.
+    CircuitBreaker => circuit_breaker;
 }
 
 /// A compiled policy. Every hook has an empty default.
