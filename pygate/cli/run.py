@@ -20,10 +20,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="start the gateway",
         description="Starts the gateway in the foreground. SIGHUP reloads, SIGUSR2 upgrades, SIGTERM and Ctrl-C drain"
         " and stop (twice: at once).",
-        epilog="examples:\n  pygate run -c pygate.toml\n  pygate run -c /etc/pygate --run-dir /run/pygate",
+        epilog="examples:\n  pygate run --demo\n  pygate run -c pygate.toml\n  pygate run -c /etc/pygate --run-dir /run",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-c", "--config", default="pygate.toml", help="file or directory (default: %(default)s)")
+    parser.add_argument("-c", "--config", help="file or directory (default: pygate.toml)")
+    parser.add_argument("--demo", action="store_true", help="also start a demo upstream, and say what to try")
     parser.add_argument("--run-dir", help="where it keeps its run-time files (default: $RUNTIME_DIRECTORY or ./run)")
     parser.add_argument("--no-watch", action="store_true", help="do not reload when files change")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -37,18 +38,23 @@ def run(args: argparse.Namespace) -> int:
     from pygate.control.listeners import ListenError
     from pygate.control.process import Control, Options, StartError
     from pygate.control.rundir import RunDirError, default_run_dir
+    from pygate.demo import tour
 
     logging.basicConfig(
         level=args.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     # It reports every event it sees, ours or not.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    loaded = load(args.config)
+    config = Path(args.config) if args.config else tour.quickstart() if args.demo else Path("pygate.toml")
+    loaded = load(config)
     if loaded.problems:
         print_problems(loaded.problems, loaded.texts, sys.stderr)
         return 2
     run_dir = Path(args.run_dir) if args.run_dir else default_run_dir()
-    options = Options(Path(args.config), run_dir, _again(args, run_dir), watch=not args.no_watch)
+    options = Options(config, run_dir, _again(args, config, run_dir), watch=not args.no_watch)
+    if args.demo:
+        options.companion = tour.COMPANION
+        options.on_serving = lambda control: print(tour.welcome(control, style(sys.stdout)), flush=True)
 
     async def serve() -> int:
         return await Control(options, loaded).run()
@@ -61,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def _again(args: argparse.Namespace, run_dir: Path) -> list[str]:
+def _again(args: argparse.Namespace, config: Path, run_dir: Path) -> list[str]:
     """The arguments that start a successor just like this."""
-    again = ["run", "-c", os.path.abspath(args.config), "--run-dir", os.path.abspath(run_dir)]
+    again = ["run", "-c", os.path.abspath(config), "--run-dir", os.path.abspath(run_dir)]
     return [*again, "--log-level", args.log_level, *(["--no-watch"] if args.no_watch else [])]

@@ -13,9 +13,10 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,10 @@ log = logging.getLogger("pygate.control")
 #: Name of the admin listener among the inherited ones; no entrypoint can be called so.
 ADMIN = "@admin"
 
+#: The reason of a reload that nobody asked for. Only such a one stops at an unchanged revision: who asks for a reload
+#: may have changed a secret behind a reference.
+FILES = "files changed"
+
 
 class StartError(Exception):
     """The gateway cannot start; the message says why and what to do."""
@@ -53,6 +58,9 @@ class Options:
     #: How a worker is started, without its own arguments.
     worker_command: list[str] | None = None
     watch: bool = True
+    #: A process that lives as long as the gateway (the demo's upstream).
+    companion: list[str] | None = None
+    on_serving: Callable[[Control], None] | None = None
 
 
 @dataclass
@@ -88,6 +96,7 @@ class Control:
         self._changed = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._companion: subprocess.Popen[bytes] | None = None
         self._successor: int | None = None
         self._upgrading = False
 
@@ -118,6 +127,8 @@ class Control:
         self._run.write_pid()
         self.serving = True
         await self._say_ready()
+        if self.options.on_serving is not None:
+            self.options.on_serving(self)
         await self._stop.wait()
         self.stopping = True
         if self._successor is None:
@@ -191,6 +202,10 @@ class Control:
                 log.warning("listener %s (%s) is no longer wanted: closed", name, shown(listener.sock))
                 close(listener)
         self.admin = opened.pop(ADMIN, None)
+        if self.options.companion:
+            self._companion = subprocess.Popen(
+                [*self.options.companion, str(self._run.lock_file)], stdin=subprocess.DEVNULL, process_group=0
+            )
         directory = self._run.store(self.loaded)
         try:
             await self.supervisor.roll(self.loaded.revision, directory, opened, self._count(self.loaded))
@@ -259,8 +274,7 @@ class Control:
             count = len(loaded.problems)
             message = f"{count} problem{'s' if count > 1 else ''} in the configuration; nothing was changed"
             return Reload(False, message=message, problems=[p.as_dict() for p in loaded.problems])
-        if loaded.revision == self.loaded.revision:
-            self.loaded = loaded
+        if loaded.revision == self.loaded.revision and why == FILES:
             return Reload(message=f"revision {loaded.revision} is unchanged")
         notes = []
         if loaded.setting("admin", "address") != self.loaded.setting("admin", "address"):
@@ -303,7 +317,7 @@ class Control:
     async def _watch(self) -> None:
         while not self._stop.is_set():
             await watch.changed(self._seen)
-            await self.reload("files changed")
+            await self.reload(FILES)
 
     async def _sign_of_life(self, every: float) -> None:
         while True:
@@ -332,6 +346,7 @@ class Control:
         except (HandoverError, OSError) as e:
             log.error("upgrade failed, process %d goes on: %s", os.getpid(), e)
             await self._stop_strays()
+            self._run.note_upgrade(f"the successor failed, process {os.getpid()} goes on: {e}")
             return
         log.info("upgrade: process %d has taken over", successor.pid)
         self._successor = successor.pid
@@ -365,6 +380,9 @@ class Control:
         if self.admin is not None:
             close(self.admin, unlink=not handed_over)
         if not handed_over:
+            if self._companion is not None:
+                self._companion.terminate()
+                self._companion.wait()
             self._run.remove_pid()
             log.info("stopped")
 

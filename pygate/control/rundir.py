@@ -4,6 +4,7 @@
     pygate.pid             its process id
     shared                 the shared memory file
     revisions/ID/          what workers compile: `config.json` and what belongs to it
+    upgrade.failed         why the last upgrade failed; removed by who asks for the next
     worker-PID.sock        where a worker can be found by a new control process
 
 Rules: one control process per run directory; nothing in here is needed to serve a request; all of it is 0700.
@@ -50,7 +51,7 @@ class RunDir:
             self.revisions.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o700)
             if lock is None:
-                lock = os.open(self.path / "pygate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunDirError(
@@ -60,6 +61,10 @@ class RunDir:
         except OSError as e:
             raise RunDirError(f"the run directory {self.path} cannot be used: {e.strerror}") from None
         self.lock = lock
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "pygate.lock"
 
     @property
     def revisions(self) -> Path:
@@ -82,6 +87,12 @@ class RunDir:
         """Removes the pid file if it is ours."""
         if self.pid() == os.getpid():
             (self.path / "pygate.pid").unlink(missing_ok=True)
+
+    def note_upgrade(self, failure: str) -> None:
+        """Writes down why an upgrade failed, for who asked for it."""
+        fresh = self.path / "upgrade.new"
+        fresh.write_text(failure + "\n")
+        fresh.rename(self.path / "upgrade.failed")
 
     def store(self, loaded: Loaded) -> Path:
         """Writes a revision's directory, in one step; returns it."""
