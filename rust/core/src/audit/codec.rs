@@ -73,58 +73,61 @@ const fn tag(id: u8, wire: u8) -> u8 {
 
 /// Appends an intent record to `out`.
 pub fn encode_intent(intent: &Intent<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut block = Block::<112>::new(INTENT);
-    block.fixed(tag(id::EXCHANGE, FIXED16), &intent.exchange);
-    block.fixed(tag(id::WALL, FIXED8), &intent.wall_ns.to_le_bytes());
-    block.fixed(tag(id::MONO, FIXED8), &intent.mono_ns.to_le_bytes());
-    block.revision(&intent.revision);
-    block.fixed(tag(id::TRACE, FIXED16), &intent.trace_id);
-    block.fixed(tag(id::SPAN, FIXED8), &intent.span_id);
-    block.varint(id::FLAGS, (HTTPS * intent.https as u64) | (SAMPLED * intent.sampled as u64));
+    let texts = intent.entrypoint.len() + intent.route.len() + intent.service.len() + intent.method.len();
+    let texts = texts + intent.host.len() + intent.path.len() + intent.identity.len() + intent.user_agent.len();
+    let mut record = Cursor::begin(out, INTENT, 112 + 8 * TEXT + texts);
+    let block = record.block::<69>();
+    put(block, 0, tag(id::EXCHANGE, FIXED16), &intent.exchange);
+    put(block, 17, tag(id::WALL, FIXED8), &intent.wall_ns.to_le_bytes());
+    put(block, 26, tag(id::MONO, FIXED8), &intent.mono_ns.to_le_bytes());
+    put(block, 35, tag(id::TRACE, FIXED16), &intent.trace_id);
+    put(block, 52, tag(id::SPAN, FIXED8), &intent.span_id);
+    block[61] = tag(id::REVISION, BYTES);
+    put(block, 62, 6, &intent.revision);
+    record.client(intent.client_ip, intent.client_port);
+    record.varint(id::FLAGS, (HTTPS * intent.https as u64) | (SAMPLED * intent.sampled as u64));
     if intent.parent_span_id != [0; 8] {
-        block.fixed(tag(id::PARENT, FIXED8), &intent.parent_span_id);
+        put(record.block::<9>(), 0, tag(id::PARENT, FIXED8), &intent.parent_span_id);
     }
-    block.client(intent.client_ip, intent.client_port);
-    out.extend_from_slice(block.bytes());
-    bytes(out, id::ENTRYPOINT, intent.entrypoint.as_bytes());
-    bytes(out, id::ROUTE, intent.route.as_bytes());
-    bytes(out, id::SERVICE, intent.service.as_bytes());
-    bytes(out, id::METHOD, intent.method);
-    bytes(out, id::HOST, intent.host);
-    bytes(out, id::PATH, intent.path);
-    bytes(out, id::IDENTITY, intent.identity.as_bytes());
-    bytes(out, id::USER_AGENT, intent.user_agent);
-    close(out, start);
+    record.bytes(id::ENTRYPOINT, intent.entrypoint.as_bytes());
+    record.bytes(id::ROUTE, intent.route.as_bytes());
+    record.bytes(id::SERVICE, intent.service.as_bytes());
+    record.bytes(id::METHOD, intent.method);
+    record.bytes(id::HOST, intent.host);
+    record.bytes(id::PATH, intent.path);
+    record.bytes(id::IDENTITY, intent.identity.as_bytes());
+    record.bytes(id::USER_AGENT, intent.user_agent);
+    record.finish();
 }
 
 /// Appends an outcome record to `out`.
 pub fn encode_outcome(outcome: &Outcome<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut block = Block::<128>::new(OUTCOME);
-    block.fixed(tag(id::EXCHANGE, FIXED16), &outcome.exchange);
-    block.fixed(tag(id::WALL, FIXED8), &outcome.wall_ns.to_le_bytes());
-    block.varint(id::DURATION, outcome.duration_ns);
-    block.varint(id::STATUS, outcome.status.into());
-    block.varint(id::ATTEMPTS, outcome.attempts.into());
-    block.varint(id::UPSTREAM, outcome.upstream_ns);
-    block.varint(id::REQUEST_BYTES, outcome.request_bytes);
-    block.varint(id::RESPONSE_BYTES, outcome.response_bytes);
-    block.varint(id::FLAGS, TRUNCATED * outcome.truncated as u64);
+    let texts = outcome.code.len() + outcome.endpoint.len() + outcome.entrypoint.len();
+    let findings: usize = outcome.findings.iter().map(|f| 64 + f.rule.len() + f.action.len()).sum();
+    let mut record = Cursor::begin(out, OUTCOME, 160 + 3 * TEXT + texts + findings);
+    let block = record.block::<26>();
+    put(block, 0, tag(id::EXCHANGE, FIXED16), &outcome.exchange);
+    put(block, 17, tag(id::WALL, FIXED8), &outcome.wall_ns.to_le_bytes());
+    record.varint(id::DURATION, outcome.duration_ns);
+    record.varint(id::STATUS, outcome.status.into());
+    record.varint(id::ATTEMPTS, outcome.attempts.into());
+    record.varint(id::UPSTREAM, outcome.upstream_ns);
+    record.varint(id::REQUEST_BYTES, outcome.request_bytes);
+    record.varint(id::RESPONSE_BYTES, outcome.response_bytes);
+    record.varint(id::FLAGS, TRUNCATED * outcome.truncated as u64);
     if outcome.revision != [0; 6] {
-        block.revision(&outcome.revision);
+        record.bytes(id::REVISION, &outcome.revision);
     }
     if let Some(ip) = outcome.client_ip {
-        block.client(ip, 0);
+        record.client(ip, 0);
     }
-    out.extend_from_slice(block.bytes());
-    bytes(out, id::CODE, outcome.code.as_bytes());
-    bytes(out, id::ENDPOINT, outcome.endpoint.as_bytes());
-    bytes(out, id::ENTRYPOINT, outcome.entrypoint.as_bytes());
+    record.bytes(id::CODE, outcome.code.as_bytes());
+    record.bytes(id::ENDPOINT, outcome.endpoint.as_bytes());
+    record.bytes(id::ENTRYPOINT, outcome.entrypoint.as_bytes());
     for finding in outcome.findings {
-        encode_finding(finding, out);
+        record.finding(finding);
     }
-    close(out, start);
+    record.finish();
 }
 
 /// Adds a typed extension to the record that begins at `start` and ends with `out`.
@@ -133,129 +136,156 @@ pub fn encode_outcome(outcome: &Outcome<'_>, out: &mut Vec<u8>) {
 /// the business of whoever owns the name; readers that do not know it show it as hex.
 pub fn extend(out: &mut Vec<u8>, start: usize, name: &str, value: &[u8]) {
     let name = &name.as_bytes()[..name.len().min(127)];
-    out.push(tag(id::EXTENSION, BYTES));
-    length(out, 1 + name.len() + value.len());
-    out.push(name.len() as u8);
-    out.extend_from_slice(name);
-    out.extend_from_slice(value);
-    close(out, start);
+    let at = out.len();
+    out.resize(at + 16 + name.len() + value.len(), 0);
+    let mut record = Cursor { out, start, at };
+    record.length(id::EXTENSION, 1 + name.len() + value.len());
+    record.raw(&[name.len() as u8]);
+    record.raw(name);
+    record.raw(value);
+    record.finish();
 }
 
-fn encode_finding(finding: &Finding<'_>, out: &mut Vec<u8>) {
-    let mut numbers = Block::<32>::bare();
-    numbers.varint(id::FINDING_FLAGS, (SHADOW * finding.shadow as u64) | (RESPONSE * finding.response as u64));
-    numbers.varint(id::START, finding.start.into());
-    numbers.varint(id::END, finding.end.into());
-    let size = |text: &str| match text.len() {
-        0 => 0,
-        n => 1 + varint_len(n as u64) + n,
-    };
-    out.push(tag(id::FINDING, BYTES));
-    length(out, size(finding.rule) + size(finding.action) + numbers.len);
-    bytes(out, id::RULE, finding.rule.as_bytes());
-    bytes(out, id::ACTION, finding.action.as_bytes());
-    out.extend_from_slice(numbers.bytes());
+/// Most bytes a text field takes besides its text.
+const TEXT: usize = 11;
+
+#[inline(always)]
+fn put<const N: usize, const M: usize>(block: &mut [u8; N], at: usize, tag: u8, value: &[u8; M]) {
+    block[at] = tag;
+    if let Some(place) = block[at + 1..].first_chunk_mut() {
+        *place = *value;
+    }
 }
 
-/// The part of a record with bounded size, put together on the stack.
-struct Block<const N: usize> {
-    buffer: [u8; N],
-    len: usize,
+/// Writes a record into space that was made for the longest it can be, and gives back the rest: appending
+/// field by field would check for space at each.
+struct Cursor<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the record begins, and where its next byte goes.
+    start: usize,
+    at: usize,
 }
 
-impl<const N: usize> Block<N> {
-    /// Begins a record; the length is filled in by [`close`].
+impl<'a> Cursor<'a> {
     #[inline(always)]
-    fn new(kind: u8) -> Self {
-        let mut block = Self::bare();
-        block.buffer[4] = kind;
-        block.len = 5;
-        block
+    fn begin(out: &'a mut Vec<u8>, kind: u8, bound: usize) -> Self {
+        let start = out.len();
+        out.resize(start + bound, 0);
+        out[start + 4] = kind;
+        Cursor { out, start, at: start + 5 }
+    }
+
+    /// The next `N` bytes, to be written at fixed places.
+    #[inline(always)]
+    fn block<const N: usize>(&mut self) -> &mut [u8; N] {
+        let at = self.at;
+        self.at += N;
+        match self.out[at..].first_chunk_mut() {
+            Some(block) => block,
+            None => unreachable!("a record is never longer than its bound"),
+        }
     }
 
     #[inline(always)]
-    fn bare() -> Self {
-        Block { buffer: [0; N], len: 0 }
+    fn raw(&mut self, value: &[u8]) {
+        self.out[self.at..self.at + value.len()].copy_from_slice(value);
+        self.at += value.len();
     }
 
     #[inline(always)]
-    fn fixed<const M: usize>(&mut self, tag: u8, value: &[u8; M]) {
-        self.buffer[self.len] = tag;
-        self.buffer[self.len + 1..self.len + 1 + M].copy_from_slice(value);
-        self.len += 1 + M;
+    fn bytes(&mut self, id: u8, value: &[u8]) {
+        if value.is_empty() {
+            return;
+        }
+        if value.len() >= 0x80 {
+            self.length(id, value.len());
+            return self.raw(value);
+        }
+        let field = &mut self.out[self.at..self.at + 2 + value.len()];
+        field[0] = tag(id, BYTES);
+        field[1] = value.len() as u8;
+        field[2..].copy_from_slice(value);
+        self.at += 2 + value.len();
     }
 
     #[inline(always)]
-    fn revision(&mut self, revision: &[u8; 6]) {
-        self.buffer[self.len] = tag(id::REVISION, BYTES);
-        self.len += 1;
-        self.fixed(6, revision);
+    fn varint(&mut self, id: u8, value: u64) {
+        if value != 0 {
+            self.number(tag(id, VARINT), value);
+        }
+    }
+
+    fn length(&mut self, id: u8, len: usize) {
+        self.number(tag(id, BYTES), len as u64);
+    }
+
+    #[inline(always)]
+    fn number(&mut self, tag: u8, mut value: u64) {
+        let field = &mut self.out[self.at..self.at + 11];
+        field[0] = tag;
+        let mut len = 1;
+        for byte in &mut field[1..] {
+            len += 1;
+            if value < 0x80 {
+                *byte = value as u8;
+                break;
+            }
+            *byte = value as u8 | 0x80;
+            value >>= 7;
+        }
+        self.at += len;
     }
 
     #[inline(always)]
     fn client(&mut self, ip: IpAddr, port: u16) {
-        self.buffer[self.len] = tag(id::CLIENT, BYTES);
-        self.len += 1;
+        let port = port.to_be_bytes();
         match ip {
-            IpAddr::V4(v4) => self.fixed(6, &v4.octets()),
-            IpAddr::V6(v6) => self.fixed(18, &v6.octets()),
+            IpAddr::V4(v4) => {
+                let block = self.block::<8>();
+                block[0] = tag(id::CLIENT, BYTES);
+                put(block, 1, 6, &v4.octets());
+                [block[6], block[7]] = port;
+            }
+            IpAddr::V6(v6) => {
+                let block = self.block::<20>();
+                block[0] = tag(id::CLIENT, BYTES);
+                put(block, 1, 18, &v6.octets());
+                [block[18], block[19]] = port;
+            }
         }
-        self.buffer[self.len..self.len + 2].copy_from_slice(&port.to_be_bytes());
-        self.len += 2;
+    }
+
+    /// Its length is always written as two bytes, which the names are cut to fit.
+    fn finding(&mut self, finding: &Finding<'_>) {
+        self.raw(&[tag(id::FINDING, BYTES), 0, 0]);
+        let begun = self.at;
+        self.bytes(id::RULE, cut(finding.rule).as_bytes());
+        self.bytes(id::ACTION, cut(finding.action).as_bytes());
+        self.varint(id::FINDING_FLAGS, (SHADOW * finding.shadow as u64) | (RESPONSE * finding.response as u64));
+        self.varint(id::START, finding.start.into());
+        self.varint(id::END, finding.end.into());
+        let len = self.at - begun;
+        self.out[begun - 2] = len as u8 | 0x80;
+        self.out[begun - 1] = (len >> 7) as u8;
     }
 
     #[inline(always)]
-    fn varint(&mut self, id: u8, mut value: u64) {
-        if value == 0 {
-            return;
+    fn finish(self) {
+        let len = (self.at - self.start - 4) as u32;
+        if let Some(place) = self.out[self.start..].first_chunk_mut() {
+            *place = len.to_le_bytes();
         }
-        self.buffer[self.len] = tag(id, VARINT);
-        self.len += 1;
-        while value >= 0x80 {
-            self.buffer[self.len] = value as u8 | 0x80;
-            self.len += 1;
-            value >>= 7;
-        }
-        self.buffer[self.len] = value as u8;
-        self.len += 1;
-    }
-
-    #[inline(always)]
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.len]
+        self.out.truncate(self.at);
     }
 }
 
-#[inline(always)]
-fn bytes(out: &mut Vec<u8>, id: u8, value: &[u8]) {
-    if value.is_empty() {
-        return;
+/// At most 4 KiB of a name.
+fn cut(name: &str) -> &str {
+    let mut end = name.len().min(4096);
+    while !name.is_char_boundary(end) {
+        end -= 1;
     }
-    if value.len() < 0x80 {
-        out.extend_from_slice(&[tag(id, BYTES), value.len() as u8]);
-    } else {
-        out.push(tag(id, BYTES));
-        length(out, value.len());
-    }
-    out.extend_from_slice(value);
-}
-
-fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-fn length(out: &mut Vec<u8>, len: usize) {
-    let mut rest = len;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-}
-
-fn close(out: &mut [u8], start: usize) {
-    let len = (out.len() - start - 4) as u32;
-    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    &name[..end]
 }
 
 /// A record that does not hold together. In a log whose checksums hold, it was written so.
@@ -677,7 +707,8 @@ mod tests {
         encode_outcome(&outcome(), &mut out);
         extend(&mut out, 0, "llm.usage", b"\x01\x02");
         out.extend_from_slice(&[tag(40, VARINT), 5, tag(41, BYTES), 2, 0xfe, 0xff]);
-        close(&mut out, 0);
+        let len = out.len() as u32 - 4;
+        out[..4].copy_from_slice(&len.to_le_bytes());
         let shown = show(&out);
         assert_eq!(shown["llm.usage"], "0102");
         assert_eq!(shown["field-40"], "0000000000000005");
@@ -685,6 +716,17 @@ mod tests {
         assert_eq!(shown["status"], 200);
         out[4] = 9;
         assert_eq!(show(&out)["kind"], "kind-9");
+    }
+
+    #[test]
+    fn very_long_names_of_rules_are_cut() {
+        let long = "é".repeat(5000);
+        let findings =
+            [Finding { rule: &long[..9999 - 1], action: "x", shadow: false, response: false, start: 0, end: 1 }];
+        let mut out = Vec::new();
+        encode_outcome(&Outcome { findings: &findings, ..outcome() }, &mut out);
+        assert_eq!(show(&out)["findings"][0]["rule"], long[..4096]);
+        assert_eq!(show(&out)["findings"][0]["action"], "x");
     }
 
     fn text() -> impl Strategy<Value = String> {
