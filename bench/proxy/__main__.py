@@ -56,9 +56,9 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="pygate-bench-"))
     rows: list[Row] = []
     try:
-        upstream, port = origin.start(directory / "origin")
+        upstream = origin.start(directory / "origin")
         try:
-            bench = Bench(directory, upstream, port, peers, plan, lambda text: progress.print(text, style="dim"))
+            bench = Bench(directory, upstream, peers, plan, lambda text: progress.print(text, style="dim"))
             for case in wanted:
                 rows += run(bench, case)
         finally:

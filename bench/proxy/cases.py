@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.proxy import load
 from bench.proxy.load import Sample, Work
-from bench.proxy.origin import ORIGIN_CORE
+from bench.proxy.origin import ORIGIN_CORE, Origin
 from bench.proxy.peers import HOSTS, IDLE_CONNECTIONS, PATHS, PEERS, host, write_pygate
 from bench.proxy.processes import Pinned
 
@@ -76,19 +76,18 @@ class Bench:
     """Where cases run."""
 
     directory: Path
-    origin: Pinned
-    upstream_port: int
+    origin: Origin
     peers: list[str]
     plan: Plan
     say: Say
 
     @contextlib.contextmanager
-    def gateways(self, names: list[str], label: str) -> Iterator[dict[str, tuple[Pinned, int]]]:
+    def gateways(self, names: list[str], label: str, upstream: int) -> Iterator[dict[str, tuple[Pinned, int]]]:
         """Fresh processes of these gateways."""
         running: dict[str, tuple[Pinned, int]] = {}
         try:
             for name in names:
-                running[name] = PEERS[name].run(self.directory / label, self.upstream_port)
+                running[name] = PEERS[name].run(self.directory / label, upstream)
             yield running
         finally:
             for gateway, _ in running.values():
@@ -98,8 +97,8 @@ class Bench:
 LOADS = {
     "get": ("get", Work("GET", "small")),
     "post": ("post", Work("POST", "small", body=1024)),
-    "body10m": ("body10m-down", Work("GET", "big", connections=8)),
-    "body10m-up": ("body10m-up", Work("POST", "sink", body=10 << 20, connections=4, routes=1)),
+    "body10m": ("body10m-down", Work("GET", "big", connections=4)),
+    "body10m-up": ("body10m-up", Work("POST", "sink", body=10 << 20, connections=4, routes=1, sink=True)),
 }
 
 
@@ -109,7 +108,7 @@ def loads(bench: Bench, case: str) -> list[Row]:
     path = load.script(bench.directory, work)
     rounds = bench.plan.body_rounds if case.startswith("body") else bench.plan.rounds
     samples: dict[str, list[Sample]] = {name: [] for name in bench.peers}
-    with bench.gateways(bench.peers, title) as running:
+    with bench.gateways(bench.peers, title, bench.origin.sink if work.sink else bench.origin.answers) as running:
         for _, port in running.values():
             load.warm(path, port, work)
         for number in range(rounds):
@@ -159,7 +158,7 @@ def memory(bench: Bench) -> list[Row]:
     rows = []
     for name in bench.peers:
         bench.say(f"memory: {count} idle connections, {name}")
-        with bench.gateways([name], "memory") as running:
+        with bench.gateways([name], "memory", bench.origin.answers) as running:
             gateway, port = running[name]
             load.warm(path, port, work)
             before = gateway.rss_bytes()
@@ -215,7 +214,7 @@ def reload(bench: Bench) -> list[Row]:
     work = Work("GET", "small", connections=8)
     path = load.script(bench.directory, work)
     seconds = max(2.0, bench.plan.reloads * 0.6)
-    with bench.gateways(["pygate"], "reload") as running:
+    with bench.gateways(["pygate"], "reload", bench.origin.answers) as running:
         gateway, port = running["pygate"]
         load.warm(path, port, work)
         bench.say("reload: the same load without reloads")
@@ -237,7 +236,7 @@ def _publish(bench: Bench, gateway: Pinned, port: int, done: list[int]) -> None:
     revision = revision_of(port)
     for edition in range(1, bench.plan.reloads + 1):
         time.sleep(0.3)
-        write_pygate(directory, port, bench.upstream_port, edition)
+        write_pygate(directory, port, bench.origin.answers, edition)
         gateway.signal(signal.SIGHUP)
         until = time.monotonic() + 5
         while (found := revision_of(port)) == revision:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.proxy.origin import ORIGIN_CORE
+from bench.proxy.origin import ORIGIN_CORE, Origin
 from bench.proxy.peers import HOSTS, PATHS, host
 from bench.proxy.processes import Pinned, core_busy_seconds
 
@@ -46,6 +46,8 @@ class Work:
     connections: int = 64
     #: Distinct routes used. Each holds one copy of the body in the generator's memory.
     routes: int = 50
+    #: Sent to the sink instead of nginx.
+    sink: bool = False
 
 
 @dataclass
@@ -105,7 +107,7 @@ def warm(path: Path, port: int, work: Work, seconds: float = 1.0) -> None:
     finish_wrk(start_wrk(path, port, work, seconds))
 
 
-def measure(path: Path, port: int, work: Work, seconds: float, gateway: Pinned, origin: Pinned) -> Sample:
+def measure(path: Path, port: int, work: Work, seconds: float, gateway: Pinned, origin: Origin) -> Sample:
     """Runs wrk and charges the gateway's tree for what it used meanwhile."""
     cpu, fed, busy = gateway.cpu_seconds(), origin.cpu_seconds(), core_busy_seconds(gateway.core)
     spent, started = _children(), time.monotonic()

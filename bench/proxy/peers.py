@@ -21,6 +21,7 @@ HOSTS = 100
 PATHS = 10
 GATEWAY_CORE = 0
 IDLE_CONNECTIONS = 10_000
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 _MOST_CONNECTIONS = IDLE_CONNECTIONS + 2_000
 
@@ -51,7 +52,7 @@ class Peer:
         return pinned, port
 
 
-def nginx_preamble(directory: Path, connections: int) -> str:
+def nginx_preamble(connections: int) -> str:
     """Main and events context shared by the gateway and the upstream."""
     # As root, nginx's workers would become www-data and could not read our directory.
     user = "user root;" if os.geteuid() == 0 else ""
@@ -76,7 +77,7 @@ def _start_nginx(directory: Path, port: int, upstream: int) -> Pinned:
         else f"  server {{ listen 127.0.0.1:{port}; server_name {host(n)};\n{locations}\n  }}"
         for n in range(HOSTS)
     )
-    text = f"""{nginx_preamble(directory, _MOST_CONNECTIONS)}
+    text = f"""{nginx_preamble(_MOST_CONNECTIONS)}
 http {{
   log_format line '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_id '
                   '$host $upstream_addr $upstream_response_time $request_time';
@@ -240,8 +241,7 @@ def _start_pygate(directory: Path, port: int, upstream: int) -> Pinned:
     path = write_pygate(directory, port, upstream)
     # The module form keeps the bench on the very interpreter and sources it was started from.
     command = [sys.executable, "-m", "pygate.cli.main", "run", "-c", str(path), "--run-dir", str(directory / "run")]
-    root = Path(__file__).resolve().parents[2]
-    return Pinned.start("pygate", GATEWAY_CORE, [*command, "--no-watch"], directory, {"PYTHONPATH": str(root)})
+    return Pinned.start("pygate", GATEWAY_CORE, [*command, "--no-watch"], directory, {"PYTHONPATH": str(REPOSITORY)})
 
 
 PEERS = {
