@@ -11,7 +11,7 @@ mod target;
 pub use fields::{Fields, Known};
 pub use method::Method;
 pub use peer::Peer;
-pub use target::{PathOptions, Target, TargetError};
+pub use target::{form_decoded, PathOptions, Target, TargetError};
 
 /// HTTP version the peer speaks, as far as semantics depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -93,6 +93,53 @@ impl Target {
         self.path_len = path_len;
         Ok(())
     }
+
+    /// Takes every parameter called `name` (compared decoded) out of the query.
+    pub fn remove_parameter(&mut self, name: &[u8]) {
+        let Some(query) = self.query() else { return };
+        let keeps = |pair: &&[u8]| !parameter(pair).is_some_and(|(key, _)| form_decoded(key).eq(name.iter().copied()));
+        let kept: Vec<&[u8]> = query.split(|&b| b == b'&').filter(keeps).collect();
+        let rest = kept.join(&b'&');
+        self.bytes.truncate(self.path_len);
+        if !rest.is_empty() {
+            self.bytes.push(b'?');
+            self.bytes.extend_from_slice(&rest);
+        }
+    }
+
+    /// Raw values of every query parameter whose decoded name is `name`.
+    pub fn parameters<'t>(&'t self, name: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
+        let pairs = self.query().unwrap_or_default().split(|&b| b == b'&').filter_map(parameter);
+        pairs.filter(move |(key, _)| form_decoded(key).eq(name.iter().copied())).map(|(_, value)| value)
+    }
+}
+
+/// Name and value of one piece of a query; `None` for an empty piece.
+fn parameter(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    match memchr::memchr(b'=', pair) {
+        Some(at) => Some((&pair[..at], &pair[at + 1..])),
+        None => (!pair.is_empty()).then_some((pair, b"")),
+    }
+}
+
+/// `application/x-www-form-urlencoded` text, decoded byte by byte; broken escapes stand for themselves.
+pub fn form_decoded(text: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (&first, after) = rest.split_first()?;
+        rest = after;
+        match first {
+            b'+' => Some(b' '),
+            b'%' => match (after.first().copied().and_then(hex), after.get(1).copied().and_then(hex)) {
+                (Some(high), Some(low)) => {
+                    rest = &after[2..];
+                    Some(high << 4 | low)
+                }
+                _ => Some(b'%'),
+            },
+            plain => Some(plain),
+        }
+    })
 }
 
 fn canonical_path(path: &[u8], options: PathOptions, out: &mut Vec<u8>) -> Result<(), TargetError> {
@@ -248,6 +295,26 @@ mod tests {
             "/a?b#c", "/a?b c",
         ] {
             assert!(canonical(raw).is_err(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_found_and_removed_by_their_decoded_name() {
+        for (raw, values, without) in [
+            ("/?key=a", &["a"][..], "/"),
+            ("/?x=1&%6bey=a%20b&key&y", &["a%20b", ""], "/?x=1&y"),
+            ("/?keys=1&&x", &[], "/?keys=1&&x"),
+            ("/", &[], "/"),
+            ("/?", &[], "/"),
+        ] {
+            let mut t = Target::default();
+            t.parse(raw.as_bytes(), PathOptions::default()).unwrap();
+            assert_eq!(
+                t.parameters(b"key").collect::<Vec<_>>(),
+                values.iter().map(|v| v.as_bytes()).collect::<Vec<_>>()
+            );
+            t.remove_parameter(b"key");
+            assert_eq!(t.as_bytes(), without.as_bytes());
         }
     }
 

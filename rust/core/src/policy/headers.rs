@@ -41,17 +41,10 @@ impl Config {
         for (side, changes) in [("request", &self.request), ("response", &self.response)] {
             let lines = changes.set.iter().chain(&changes.add).map(|(n, v)| (n, v.as_str()));
             for (field, value) in lines.chain(changes.remove.iter().map(|n| (n, ""))) {
-                let path = format!("policies.{name}.headers.{side}");
-                if !is_field_name(field.as_bytes()) {
-                    problems.push(
-                        Problem::new(path, format!("{field:?} is not a field name")).expected("letters, digits and -"),
-                    );
-                } else if is_protected(field) {
-                    problems
-                        .push(Problem::new(path, format!("{field:?} belongs to the protocol and cannot be changed")));
-                } else if !is_field_value(value.as_bytes()) {
-                    problems.push(Problem::new(path, format!("the value of {field:?} has control characters")));
-                }
+                problems.extend(
+                    problem_with(field, value)
+                        .map(|problem| Problem { path: format!("policies.{name}.headers.{side}"), ..problem }),
+                );
             }
         }
         if !problems.is_empty() {
@@ -61,9 +54,22 @@ impl Config {
     }
 }
 
-fn is_protected(field: &str) -> bool {
+/// Why a configuration may not set this field to this value; the problem's path is empty.
+pub(super) fn problem_with(field: &str, value: &str) -> Option<Problem> {
+    if !is_field_name(field.as_bytes()) {
+        Some(Problem::new("", format!("{field:?} is not a field name")).expected("letters, digits and -"))
+    } else if is_protected(field.as_bytes()) {
+        Some(Problem::new("", format!("{field:?} belongs to the protocol and cannot be changed")))
+    } else if !is_field_value(value.as_bytes()) {
+        Some(Problem::new("", format!("the value of {field:?} has control characters")))
+    } else {
+        None
+    }
+}
+
+fn is_protected(field: &[u8]) -> bool {
     matches!(
-        Known::of(field.as_bytes()),
+        Known::of(field),
         Known::Connection
             | Known::ContentLength
             | Known::TransferEncoding

@@ -10,13 +10,29 @@
 //!    exchange ended.
 //! 6. A policy that only sets numbers (timeouts, limits) does it once in `shape`, at compile time.
 
+mod add_prefix;
+mod answer;
+mod api_key;
+mod basic_auth;
+mod body_limit;
 mod circuit_breaker;
 mod concurrency_limit;
+mod cors;
 mod counted_by;
+mod credential;
 mod headers;
+mod ip_allow;
 mod rate_limit;
+mod redirect;
+mod replace_path;
+mod retry;
+mod rewrite;
+#[cfg(test)]
+mod stage;
+mod strip_prefix;
 #[cfg(test)]
 mod testing;
+mod timeouts;
 
 use crate::config::{Fail, Size};
 use crate::error::{Code, Problem};
@@ -57,6 +73,30 @@ registry! {
     ConcurrencyLimit => concurrency_limit;
     /// Stop calling an upstream that keeps failing.
     CircuitBreaker => circuit_breaker;
+    /// Put a prefix before the path that is sent upstream.
+    AddPrefix => add_prefix;
+    /// Take a prefix from the path that is sent upstream.
+    StripPrefix => strip_prefix;
+    /// Replace the path that is sent upstream.
+    ReplacePath => replace_path;
+    /// Send the client to another URL.
+    Redirect => redirect;
+    /// Answer without calling the upstream.
+    Answer => answer;
+    /// Let pages of other origins call this route.
+    Cors => cors;
+    /// Admit holders of an API key.
+    ApiKey => api_key;
+    /// Admit users with a password (RFC 7617).
+    BasicAuth => basic_auth;
+    /// Admit or refuse clients by address.
+    IpAllow => ip_allow;
+    /// The longest request body.
+    BodyLimit => body_limit;
+    /// Deadlines of a route.
+    Timeouts => timeouts;
+    /// Send a request again when the upstream failed.
+    Retry => retry;
 }
 
 /// A compiled policy. Every hook has an empty default.

@@ -9,7 +9,7 @@ use super::pattern::{HostPattern, PathPattern};
 use crate::config::ipnet_text::{canonical, Net};
 use crate::error::Problem;
 use crate::message::fields::is_field_name;
-use crate::message::{Method, Peer, RequestHead};
+use crate::message::{form_decoded, Method, Peer, RequestHead};
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -226,10 +226,10 @@ impl Condition {
                 }
             }
             Condition::Query { name, test } => {
-                let mut values = query_values(seen.head.target.query(), name.as_bytes());
+                let mut values = seen.head.target.parameters(name.as_bytes());
                 match test {
                     Test::Present => values.next().is_some(),
-                    Test::Is(text) => values.any(|v| Decoded(v).eq(text.bytes())),
+                    Test::Is(text) => values.any(|v| form_decoded(v).eq(text.bytes())),
                     Test::Like(pattern) => values.any(|v| pattern.matches(&decoded(v))),
                 }
             }
@@ -253,7 +253,9 @@ impl Condition {
                 seen.head.fields.all(name.as_bytes()).map(|v| format!("{:?}", String::from_utf8_lossy(v))).collect(),
             ),
             Condition::Query { name, .. } => list(
-                query_values(seen.head.target.query(), name.as_bytes())
+                seen.head
+                    .target
+                    .parameters(name.as_bytes())
                     .map(|v| format!("{:?}", String::from_utf8_lossy(&decoded(v))))
                     .collect(),
             ),
@@ -274,45 +276,8 @@ impl Condition {
     }
 }
 
-/// Raw values of every parameter whose decoded name is `name`.
-fn query_values<'q>(query: Option<&'q [u8]>, name: &'q [u8]) -> impl Iterator<Item = &'q [u8]> {
-    query.unwrap_or_default().split(|&b| b == b'&').filter(|pair| !pair.is_empty()).filter_map(move |pair| {
-        let (key, value) = match memchr::memchr(b'=', pair) {
-            Some(at) => (&pair[..at], &pair[at + 1..]),
-            None => (pair, &b""[..]),
-        };
-        Decoded(key).eq(name.iter().copied()).then_some(value)
-    })
-}
-
-/// `application/x-www-form-urlencoded` text, decoded byte by byte; broken escapes stand for themselves.
-struct Decoded<'q>(&'q [u8]);
-
-impl Iterator for Decoded<'_> {
-    type Item = u8;
-
-    fn next(&mut self) -> Option<u8> {
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        match first {
-            b'+' => Some(b' '),
-            b'%' => {
-                let digit = |at: usize| rest.get(at).and_then(|&b| (b as char).to_digit(16));
-                match (digit(0), digit(1)) {
-                    (Some(high), Some(low)) => {
-                        self.0 = &rest[2..];
-                        Some((high << 4 | low) as u8)
-                    }
-                    _ => Some(b'%'),
-                }
-            }
-            plain => Some(plain),
-        }
-    }
-}
-
 fn decoded(raw: &[u8]) -> SmallVec<[u8; 128]> {
-    Decoded(raw).collect()
+    form_decoded(raw).collect()
 }
 
 /// Conditions joined by and, or and not.
