@@ -16,15 +16,17 @@ macro_rules! known {
 
         impl Known {
             pub fn of(name: &[u8]) -> Known {
-                let candidate = match name.len() {
-                    0 | 1 | 26.. => return Known::Other,
-                    n => n,
-                };
                 const ALL: &[(&[u8], Known)] = &[$(($name.as_bytes(), Known::$variant)),*];
-                // First letter and length narrow the list to one or two names at compile time.
-                let first = name[0] | 0x20;
-                for &(text, known) in ALL {
-                    if text.len() == candidate && text[0] == first && name.eq_ignore_ascii_case(text) {
+                static BUCKETS: [[u8; BUCKET]; 256] = buckets(ALL);
+                if name.len() < 2 || name.len() > LONGEST {
+                    return Known::Other;
+                }
+                for &at in &BUCKETS[bucket(name)] {
+                    if at == 0 {
+                        break;
+                    }
+                    let (text, known) = ALL[at as usize - 1];
+                    if name.eq_ignore_ascii_case(text) {
                         return known;
                     }
                 }
@@ -37,6 +39,33 @@ macro_rules! known {
             }
         }
     };
+}
+
+const LONGEST: usize = 25;
+const BUCKET: usize = 4;
+
+/// Length, first and last letter tell nearly all known names apart.
+const fn bucket(name: &[u8]) -> usize {
+    let first = (name[0] | 0x20) as usize;
+    let last = (name[name.len() - 1] | 0x20) as usize;
+    (name.len() * 31 + first * 5 + last) & 255
+}
+
+/// 1-based positions in `all`, filled at compile time; a fifth name in one bucket fails the build.
+const fn buckets(all: &[(&[u8], Known)]) -> [[u8; BUCKET]; 256] {
+    let mut table = [[0; BUCKET]; 256];
+    let mut i = 0;
+    while i < all.len() {
+        assert!(all[i].0.len() <= LONGEST);
+        let b = bucket(all[i].0);
+        let mut free = 0;
+        while table[b][free] != 0 {
+            free += 1;
+        }
+        table[b][free] = i as u8 + 1;
+        i += 1;
+    }
+    table
 }
 
 known! {
@@ -98,12 +127,15 @@ struct Entry {
 pub struct Fields {
     arena: Vec<u8>,
     entries: Vec<Entry>,
+    /// One bit per [`Known`] that may be present: absent names cost one test.
+    present: u64,
 }
 
 impl Fields {
     pub fn clear(&mut self) {
         self.arena.clear();
         self.entries.clear();
+        self.present = 0;
     }
 
     pub fn len(&self) -> usize {
@@ -121,6 +153,7 @@ impl Fields {
 
     /// Appends a line whose name's number the caller already knows.
     pub fn append_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        self.present |= 1 << known as u8;
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(name);
         self.arena.extend_from_slice(value);
@@ -151,6 +184,12 @@ impl Fields {
     }
 
     pub fn remove_known(&mut self, known: Known) -> bool {
+        if !self.has(known) {
+            return false;
+        }
+        if known != Known::Other {
+            self.present &= !(1 << known as u8);
+        }
         let before = self.entries.len();
         self.entries.retain(|e| e.known != known);
         before != self.entries.len()
@@ -162,8 +201,16 @@ impl Fields {
         self.entries.retain(|e| keep(e.known, name_of(arena, e), value_of(arena, e)));
     }
 
+    /// Whether a line of this name may be there; exact for every name but `Other`.
+    pub fn has(&self, known: Known) -> bool {
+        self.present & (1 << known as u8) != 0
+    }
+
     /// The first value, if any.
     pub fn get_known(&self, known: Known) -> Option<&[u8]> {
+        if !self.has(known) {
+            return None;
+        }
         self.entries.iter().find(|e| e.known == known).map(|e| value_of(&self.arena, e))
     }
 
