@@ -1,5 +1,6 @@
 """Types of the Rust extension (`rust/py`)."""
 
+from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -138,3 +139,43 @@ def encode_audit_outcome(
     revision: bytes = ...,
 ) -> bytes:
     """An encoded outcome record; a finding is (rule, action, shadow, response, start, end)."""
+class Revision:
+    """Everything that decides an answer. Immutable."""
+    def __init__(self, config: bytes, name: str, workers: int = 1) -> None: ...
+    @property
+    def name(self) -> str: ...
+
+class Wire:
+    """An asyncio protocol; made by the gateway."""
+    def failed(self, timed_out: bool) -> None: ...
+
+class Acceptor:
+    """A protocol factory for one entrypoint."""
+    def __call__(self) -> Wire: ...
+
+class Gateway:
+    """One worker's data plane."""
+    def __init__(
+        self,
+        shared: Shared,
+        worker: int,
+        revision: Revision,
+        audit_dir: str | PathLike[str],
+        segment_size: int,
+        flush_interval: float,
+        connect: Callable[[Wire, str | None, int, str | None, float], None],
+        plugin: Callable[[int, int, bool], None] | None = None,
+    ) -> None: ...
+    def acceptor(self, entrypoint: str) -> Acceptor: ...
+    def publish(self, revision: Revision) -> None: ...
+    def tick(self) -> None: ...
+    @property
+    def audit_fd(self) -> int: ...
+    def audit_ready(self) -> None: ...
+    def plugin_done(self, exchange: int, serial: int, failed: bool = False) -> None: ...
+    def drain(self) -> None: ...
+    @property
+    def open_connections(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+    def close(self) -> None: ...

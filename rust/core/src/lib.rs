@@ -21,6 +21,7 @@ pub mod limit;
 pub mod message;
 pub mod observe;
 pub mod policy;
+pub mod proxy_protocol;
 pub mod revision;
 pub mod route;
 pub mod shared;

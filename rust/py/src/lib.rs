@@ -8,9 +8,12 @@ mod audit_log;
 mod audit_read;
 mod audit_tail;
 pub mod audit_writer;
+mod gateway;
 mod observe;
+mod revision;
 mod shared;
 mod toml;
+mod wire;
 
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -21,6 +24,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(audit::encode_audit_intent, m)?)?;
     m.add_function(wrap_pyfunction!(audit::encode_audit_outcome, m)?)?;
     m.add_class::<shared::Shared>()?;
+    m.add_class::<revision::Revision>()?;
+    m.add_class::<gateway::PyGateway>()?;
+    m.add_class::<wire::Acceptor>()?;
+    m.add_class::<wire::Wire>()?;
     m.add_class::<observe::MetricsReader>()?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;

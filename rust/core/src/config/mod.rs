@@ -71,6 +71,9 @@ pub struct Entrypoint {
     /// Longest gap between two pieces of a request body, and of an unread answer.
     #[serde(default = "defaults::body_timeout")]
     pub body_timeout: Duration,
+    /// Longest silence on an upgraded connection (WebSocket).
+    #[serde(default = "defaults::tunnel_timeout")]
+    pub tunnel_timeout: Duration,
     /// Requests served on one connection before it is closed; 0: no limit.
     #[serde(default)]
     pub max_requests: u32,
@@ -514,6 +517,9 @@ mod defaults {
     }
     pub fn idle_timeout() -> Duration {
         Duration::secs(75)
+    }
+    pub fn tunnel_timeout() -> Duration {
+        Duration::secs(600)
     }
     pub fn body_timeout() -> Duration {
         Duration::secs(60)

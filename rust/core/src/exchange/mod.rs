@@ -1,1 +1,385 @@
-//! (under construction)
+//! The exchange: the one state machine that takes a request through every other module.
+//!
+//! Owns all connections and exchanges of one worker. It is fed what happened ([`Engine::input`],
+//! [`Engine::connected`], [`Engine::tick`] …), and what has to happen comes back as [`Action`]s; it does no
+//! IO and never looks at a clock.
+//!
+//! The way of a request (each step in the file named):
+//!
+//! ```text
+//! downstream  bytes → head → begin → policies → plugin? → guard? → dispatch
+//! upstream    intent durable? → endpoint → connection → request out → answer's bytes
+//! answer      policies → guard? → head, body, end → outcome → durable? → released
+//! finish      outcome record, metrics, policy ends, the connections' next use
+//! ```
+//!
+//! Rules:
+//! 1. Every exchange ends in [`Engine::complete`], exactly once, whatever happens to its connections.
+//! 2. An intent is recorded before the first byte goes upstream; an outcome before the answer's end.
+//! 3. An exchange pins its revision when its head is complete and keeps it to the end.
+//! 4. Only a connection whose message ended cleanly is used again.
+//! 5. Bytes that cannot be passed on are kept up to one read, and their source is paused.
+//! 6. Numbers of connections are valid until `lost`; an exchange's number only together with its serial.
+
+mod action;
+mod answer;
+mod connection;
+mod downstream;
+mod finish;
+pub mod identity;
+mod judge;
+mod ledger;
+mod timeout;
+mod upstream;
+mod wheel;
+
+pub use action::{Action, ConnId};
+pub use ledger::Batch;
+
+use crate::balance::{Balancer, Pool};
+use crate::error::Code;
+use crate::message::{Fields, Peer, ResponseHead};
+use crate::observe::{Counter, Gauge, Meter};
+use crate::policy::Answer;
+use crate::revision::Revision;
+use crate::shared::Shared;
+use crate::time::{Instant, Now};
+use action::Actions;
+use connection::{pause, Deadlines, Down, Exchange, Up};
+use identity::Entropy;
+use ledger::Ledger;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::net::IpAddr;
+use std::sync::Arc;
+use wheel::{Deadline, Timer, Wheel};
+
+/// One worker's data plane.
+pub struct Engine {
+    shared: Arc<Shared>,
+    worker: usize,
+    revision: Arc<Revision>,
+    downs: Slab<Box<Down>>,
+    ups: Slab<Box<Up>>,
+    exchanges: Slab<Box<Exchange>>,
+    /// By the numbers of `exchanges`.
+    deadlines: Vec<Deadlines>,
+    spare: Vec<Box<Exchange>>,
+    /// The answer head at hand; only valid within one event.
+    response: ResponseHead,
+    /// Trailers of the answer that has just ended.
+    trailers: Fields,
+    balancer: Balancer,
+    /// Idle connections, and who waits for one (exchange, serial).
+    pool: Pool<u32, (u32, u64)>,
+    meter: Meter,
+    wheel: Wheel,
+    woken: Vec<Timer>,
+    actions: Actions,
+    ledger: Ledger,
+    entropy: Entropy,
+    now: Now,
+    date: String,
+    date_second: u64,
+    serial: u64,
+    /// Clients' connections with kept input that may be usable now.
+    ready: Vec<u32>,
+    /// Exchanges with held bytes that may go out when the callback ends.
+    held: Vec<(u32, u64)>,
+    draining: bool,
+    max_downs: usize,
+    last_tick: Option<Instant>,
+}
+
+/// What to do with a connection whose peer has closed its sending side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterEof {
+    KeepOpen,
+    Close,
+}
+
+/// What a route's plugins want of a request.
+#[derive(Debug)]
+pub enum Decision {
+    Continue,
+    Answer(Box<Answer>),
+    Refuse(Code),
+}
+
+impl Engine {
+    /// `seed` comes from the system's random source.
+    pub fn new(shared: Arc<Shared>, worker: usize, seed: [u64; 4], revision: Arc<Revision>, now: Now) -> Engine {
+        Engine {
+            meter: Meter::new(shared.clone(), worker),
+            wheel: Wheel::new(now.mono),
+            max_downs: revision.max_connections,
+            balancer: Balancer::default(),
+            pool: Pool::default(),
+            downs: Slab::new(),
+            ups: Slab::new(),
+            exchanges: Slab::new(),
+            deadlines: Vec::new(),
+            spare: Vec::new(),
+            response: ResponseHead::default(),
+            trailers: Fields::default(),
+            woken: Vec::new(),
+            actions: Actions::default(),
+            ledger: Ledger::default(),
+            entropy: Entropy::new(seed),
+            now,
+            date: String::new(),
+            date_second: 0,
+            serial: 0,
+            ready: Vec::new(),
+            held: Vec::new(),
+            draining: false,
+            last_tick: None,
+            shared,
+            worker,
+            revision,
+        }
+    }
+
+    /// Requests whose head is not yet complete use `revision` from now on.
+    pub fn publish(&mut self, revision: Arc<Revision>) {
+        self.max_downs = revision.max_connections;
+        self.revision = revision;
+    }
+
+    pub fn revision(&self) -> &Arc<Revision> {
+        &self.revision
+    }
+
+    /// A client connected to the entrypoint called `entrypoint`. `None`: close it at once.
+    pub fn accept(&mut self, now: Now, entrypoint: &str, ip: IpAddr, port: u16) -> Option<u32> {
+        self.now = now;
+        let index = self.revision.entrypoint(entrypoint);
+        let plan = index.map(|i| &self.revision.entrypoints[i as usize]);
+        let (Some(index), Some(plan)) = (index, plan) else { return None };
+        if self.draining || self.downs.len() >= self.max_downs {
+            self.meter.add(Counter::ConnectionsRefused, 1);
+            return None;
+        }
+        let ip = crate::config::ipnet_text::canonical(ip);
+        let proxy_header = !plan.proxy_protocol.is_empty();
+        if proxy_header && !plan.proxy_protocol.iter().any(|net| net.contains(ip)) {
+            self.meter.add(Counter::ConnectionsRefused, 1);
+            return None;
+        }
+        let trusted = plan.trusted_peers.iter().any(|net| net.contains(ip));
+        let wait = if proxy_header { plan.head_timeout } else { plan.idle_timeout.min(plan.head_timeout) };
+        let entry = self.downs.vacant_entry();
+        let id = entry.key() as u32;
+        let mut down = Box::new(Down {
+            server: Default::default(),
+            kept: Vec::new(),
+            exchange: None,
+            revision: self.revision.clone(),
+            peer: Peer { ip, port, entrypoint: index, trusted },
+            ip_text: text_of(ip),
+            pauses: 0,
+            write_blocked: false,
+            deadline: Deadline::default(),
+            served: 0,
+            proxy_header,
+            read_closed: false,
+            closing: false,
+            head_begun: None,
+        });
+        // A new connection must say something within the head deadline.
+        self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
+        entry.insert(down);
+        self.meter.add(Counter::ConnectionsAccepted, 1);
+        self.meter.set(Gauge::ConnectionsOpen, self.downs.len() as u64);
+        Some(id)
+    }
+
+    /// Bytes from a peer.
+    pub fn input(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
+        self.now = now;
+        match conn {
+            ConnId::Down(id) => self.downstream_input(id, bytes),
+            ConnId::Up(id) => self.upstream_input(id, bytes),
+        }
+        self.settle();
+    }
+
+    /// The peer sends no more.
+    pub fn eof(&mut self, now: Now, conn: ConnId) -> AfterEof {
+        self.now = now;
+        let after = match conn {
+            ConnId::Down(id) => self.downstream_eof(id),
+            ConnId::Up(id) => self.upstream_eof(id),
+        };
+        self.settle();
+        after
+    }
+
+    /// The connection is gone; its number may be given to another.
+    pub fn lost(&mut self, now: Now, conn: ConnId) {
+        self.now = now;
+        match conn {
+            ConnId::Down(id) => self.downstream_lost(id),
+            ConnId::Up(id) => self.upstream_lost(id),
+        }
+        self.settle();
+    }
+
+    /// The transport's buffer is full (`blocked`) or drained again.
+    pub fn write_blocked(&mut self, now: Now, conn: ConnId, blocked: bool) {
+        self.now = now;
+        match conn {
+            ConnId::Down(id) => {
+                let Some(down) = self.downs.get_mut(id as usize) else { return };
+                down.write_blocked = blocked;
+                let wait = down.revision.entrypoints[down.peer.entrypoint as usize].body_timeout;
+                let ex = down.exchange;
+                if blocked {
+                    self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
+                }
+                let tunnel = ex.and_then(|ex| self.exchanges.get(ex as usize));
+                if let Some(up) = tunnel.and_then(|ex| ex.up) {
+                    self.pause_up(up, pause::PEER, blocked);
+                }
+            }
+            ConnId::Up(id) => {
+                let Some(up) = self.ups.get_mut(id as usize) else { return };
+                up.write_blocked = blocked;
+                if let Some(ex) = up.exchange.and_then(|ex| self.exchanges.get(ex as usize)) {
+                    let down = ex.down;
+                    if !ex.orphan {
+                        self.pause_down(down, pause::PEER, blocked);
+                    }
+                }
+            }
+        }
+    }
+
+    /// No new connections or requests; answers announce the close. Idle connections close now.
+    pub fn drain(&mut self, now: Now) {
+        self.now = now;
+        self.draining = true;
+        let idle: Vec<u32> = self
+            .downs
+            .iter()
+            .filter(|(_, d)| d.exchange.is_none() && d.kept.is_empty() && !d.server.in_request())
+            .map(|(id, _)| id as u32)
+            .collect();
+        for id in idle {
+            self.close_down(id);
+        }
+        self.settle();
+    }
+
+    /// Client connections still open.
+    pub fn open_connections(&self) -> usize {
+        self.downs.len()
+    }
+
+    /// Exchanges not yet complete.
+    pub fn in_flight(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// The caller caught a panic or exception at its own door.
+    pub fn count_panic(&mut self) {
+        self.meter.add(Counter::CallbackPanics, 1);
+    }
+
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// What has to be done now. Give the vector back with [`Engine::recycle`].
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        self.actions.take()
+    }
+
+    pub fn recycle(&mut self, actions: Vec<Action>) {
+        self.actions.recycle(actions);
+    }
+
+    /// Records made since the last call, to be handed to the log before any action is carried out.
+    pub fn take_records(&mut self, into: &mut Vec<u8>) -> Batch {
+        self.ledger.take(into)
+    }
+
+    /// The first `count` records of this engine's life are on disk.
+    pub fn durable(&mut self, now: Now, count: u64) {
+        self.now = now;
+        self.ledger.durable = count;
+        while let Some((ex, serial)) = self.ledger.next_released() {
+            self.released(ex, serial);
+        }
+        self.settle();
+    }
+
+    /// The log cannot be written (or can again). Exchanges that wait are decided by their route.
+    pub fn audit_broken(&mut self, now: Now, broken: bool) {
+        self.now = now;
+        self.ledger.broken = broken;
+        if broken {
+            for (ex, serial) in self.ledger.give_up() {
+                self.not_durable(ex, serial);
+            }
+        }
+        self.settle();
+    }
+
+    /// Loose ends of one callback: input that became usable, held bytes that need not wait.
+    fn settle(&mut self) {
+        while let Some(id) = self.ready.pop() {
+            self.downstream_resume(id);
+        }
+        while let Some((ex, serial)) = self.held.pop() {
+            self.flush_held(ex, serial);
+        }
+    }
+
+    fn pause_down(&mut self, id: u32, reason: u8, on: bool) {
+        if let Some(down) = self.downs.get_mut(id as usize) {
+            let before = down.pauses;
+            down.pauses = if on { before | reason } else { before & !reason };
+            if (before == 0) != (down.pauses == 0) && !down.closing {
+                let conn = ConnId::Down(id);
+                self.actions.push(if on { Action::Pause(conn) } else { Action::Resume(conn) });
+            }
+        }
+    }
+
+    fn pause_up(&mut self, id: u32, reason: u8, on: bool) {
+        if let Some(up) = self.ups.get_mut(id as usize) {
+            let before = up.pauses;
+            up.pauses = if on { before | reason } else { before & !reason };
+            if (before == 0) != (up.pauses == 0) && up.connected && !up.closing {
+                let conn = ConnId::Up(id);
+                self.actions.push(if on { Action::Pause(conn) } else { Action::Resume(conn) });
+            }
+        }
+    }
+
+    /// Closes after what was written; nothing more is read or sent.
+    fn close_down(&mut self, id: u32) {
+        if let Some(down) = self.downs.get_mut(id as usize) {
+            if !down.closing {
+                down.closing = true;
+                down.kept = Vec::new();
+                self.wheel.clear(&mut down.deadline);
+                self.actions.push(Action::Close(ConnId::Down(id)));
+            }
+        }
+    }
+
+    fn abort_down(&mut self, id: u32) {
+        if let Some(down) = self.downs.get_mut(id as usize) {
+            down.closing = true;
+            down.kept = Vec::new();
+            self.wheel.clear(&mut down.deadline);
+            self.actions.push(Action::Abort(ConnId::Down(id)));
+        }
+    }
+}
+
+fn text_of(ip: IpAddr) -> SmallVec<[u8; 40]> {
+    SmallVec::from_slice(ip.to_string().as_bytes())
+}

@@ -333,11 +333,8 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, limits: &HeadLimits, head: &mut 
     if host.is_none() && head.version >= Version::Http11 {
         return Err(Violation::bad("Host is missing"));
     }
-    let path = if raw.first() == Some(&b'/') {
-        raw
-    } else if raw == b"*" && head.method == Method::Options {
-        raw
-    } else {
+    let plain = raw.first() == Some(&b'/') || (raw == b"*" && head.method == Method::Options);
+    if !plain {
         let (scheme, rest) = if let Some(rest) = strip_prefix_ignore_case(raw, b"http://") {
             (Scheme::Http, rest)
         } else if let Some(rest) = strip_prefix_ignore_case(raw, b"https://") {
@@ -356,13 +353,13 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, limits: &HeadLimits, head: &mut 
         return head.target.parse(if end == rest.len() { b"/" } else { &rest[end..] }, limits.path).map_err(|e| {
             Violation::bad(if rest[end..].first() == Some(&b'?') { "absolute target without a path" } else { e.0 })
         });
-    };
+    }
     if let Some(host) = host {
         if !(host.is_empty() && head.version == Version::Http10) {
             read_authority(host, head)?;
         }
     }
-    head.target.parse(path, limits.path).map_err(|e| Violation::bad(e.0))
+    head.target.parse(raw, limits.path).map_err(|e| Violation::bad(e.0))
 }
 
 /// `host[:port]` without userinfo (RFC 9110 §7.2), lower-cased; a final dot is dropped.

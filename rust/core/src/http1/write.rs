@@ -50,14 +50,23 @@ pub fn authority(out: &mut Vec<u8>, head: &RequestHead) {
     }
 }
 
-/// Writes a response head. `close` announces that the connection ends after this message.
-pub fn response_head(out: &mut Vec<u8>, head: &ResponseHead, framing: Framing, close: bool, keep_alive_10: bool) {
+/// Writes a response head with the lines that `extra` adds. `close` announces that the connection ends after
+/// this message; `keep_alive_10` tells an HTTP/1.0 client that it does not.
+pub fn response_head(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    framing: Framing,
+    close: bool,
+    keep_alive_10: bool,
+    extra: impl FnOnce(&mut Vec<u8>),
+) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason(head.status).as_bytes());
     out.extend_from_slice(b"\r\n");
     fields(out, &head.fields);
+    extra(out);
     match framing {
         Framing::None | Framing::UntilClose => {}
         Framing::Exact(n) => content_length(out, n),

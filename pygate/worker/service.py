@@ -1,0 +1,103 @@
+"""What a worker does with a revision: listen, serve, drain.
+
+Owns the gateway object, its servers and its tick. All requests are handled in `_core`; this module only starts,
+publishes and stops. It opens upstream connections (one coroutine per new connection, none per request).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pygate import _core
+
+TICK = 0.02
+"""Seconds between two calls of `Gateway.tick`; the core's deadlines are that exact."""
+
+
+class Service:
+    """Serves `listeners` by the revision last published."""
+
+    def __init__(self, slot: int, shared: Path, listeners: dict[str, socket.socket]) -> None:
+        self._slot = slot
+        self._shared = _core.Shared.open(shared)
+        self._listeners = listeners
+        self._servers: list[asyncio.Server] = []
+        self._gateway: _core.Gateway | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def publish(self, revision: str, directory: Path) -> None:
+        """Compiles `directory` off the loop and puts it in force; the first revision also starts listening."""
+        config = (directory / "config.json").read_bytes()
+        compiled = await asyncio.to_thread(_core.Revision, config, revision, self._shared.workers)
+        if self._gateway is not None:
+            self._gateway.publish(compiled)
+            return
+        audit = orjson.loads(config).get("audit", {})
+        loop = asyncio.get_running_loop()
+        self._gateway = gateway = _core.Gateway(
+            self._shared,
+            self._slot,
+            compiled,
+            audit.get("dir", "run/audit"),
+            audit.get("segment_bytes", 64 << 20),
+            audit.get("flush_seconds", 0.02),
+            self._connect,
+        )
+        loop.add_reader(gateway.audit_fd, gateway.audit_ready)
+        self._tick(loop, gateway)
+        for name, sock in self._listeners.items():
+            acceptor: Callable[[], Any] = gateway.acceptor(name)
+            if sock.family == socket.AF_UNIX:
+                self._servers.append(await loop.create_unix_server(acceptor, sock=sock, backlog=4096))
+            else:
+                self._servers.append(await loop.create_server(acceptor, sock=sock, backlog=4096))
+
+    async def drain(self, timeout: float) -> None:
+        """Stops accepting and returns when no client is connected any more, or after `timeout` seconds."""
+        for server in self._servers:
+            server.close()
+        gateway = self._gateway
+        if gateway is None:
+            return
+        gateway.drain()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while gateway.open_connections and loop.time() < end:
+            await asyncio.sleep(TICK)
+        await asyncio.to_thread(gateway.close)
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers that are not in shared memory."""
+        gateway = self._gateway
+        if gateway is None:
+            return {}
+        return {"open_connections": gateway.open_connections, "in_flight": gateway.in_flight}
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, gateway: _core.Gateway) -> None:
+        loop.call_later(TICK, self._tick, loop, gateway)
+        gateway.tick()
+
+    def _connect(self, wire: _core.Wire, host: str | None, port: int, path: str | None, timeout: float) -> None:
+        task = asyncio.get_running_loop().create_task(_open(wire, host, port, path, timeout))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+
+async def _open(wire: _core.Wire, host: str | None, port: int, path: str | None, timeout: float) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout):
+            if path is not None:
+                await loop.create_unix_connection(lambda: wire, path)
+            else:
+                await loop.create_connection(lambda: wire, host, port)
+    except TimeoutError:
+        wire.failed(True)
+    except OSError:
+        wire.failed(False)

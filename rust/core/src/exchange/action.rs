@@ -1,0 +1,104 @@
+//! What has to happen in the world: the only way the engine speaks.
+
+use crate::balance::Address;
+use std::time::Duration;
+
+/// One connection: a client's, or one to an endpoint. Numbers are reused after `lost`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnId {
+    Down(u32),
+    Up(u32),
+}
+
+/// To be carried out in order, after the engine has returned.
+#[derive(Debug)]
+pub enum Action {
+    /// Bytes to send.
+    Write {
+        conn: ConnId,
+        data: Vec<u8>,
+    },
+    /// Bytes to send, as a range of the input the engine was just given.
+    WriteInput {
+        conn: ConnId,
+        start: usize,
+        end: usize,
+    },
+    /// Half-close after what was written.
+    WriteEof(ConnId),
+    /// Close after what was written.
+    Close(ConnId),
+    /// Close now.
+    Abort(ConnId),
+    Pause(ConnId),
+    Resume(ConnId),
+    /// Open a connection; report `connected` or `connect_failed` for this number.
+    Connect {
+        up: u32,
+        address: Address,
+        timeout: Duration,
+    },
+    /// Run the plugins of this exchange; report `plugin_done`.
+    Plugin {
+        exchange: u32,
+        serial: u64,
+        response: bool,
+    },
+}
+
+/// Pieces smaller than this are copied together instead of being written one by one.
+const COPY_BELOW: usize = 16 << 10;
+
+/// The actions of one callback, and the buffers they are made of.
+#[derive(Debug, Default)]
+pub struct Actions {
+    list: Vec<Action>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Actions {
+    pub fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    /// The buffer that will be sent to `conn` next; written to by appending.
+    pub fn buffer(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        let open = matches!(self.list.last(), Some(Action::Write { conn: last, .. }) if *last == conn);
+        if !open {
+            let data = self.spare.pop().unwrap_or_default();
+            self.list.push(Action::Write { conn, data });
+        }
+        match self.list.last_mut() {
+            Some(Action::Write { data, .. }) => data,
+            _ => unreachable!("a Write was just pushed"),
+        }
+    }
+
+    /// Sends `input[range]`: large pieces by reference where `direct` (the caller's own input), others copied.
+    pub fn forward(&mut self, conn: ConnId, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+        if direct && range.len() >= COPY_BELOW {
+            self.push(Action::WriteInput { conn, start: range.start, end: range.end });
+        } else {
+            self.buffer(conn).extend_from_slice(&input[range]);
+        }
+    }
+
+    /// Hands over everything; give the vector back through [`Actions::recycle`].
+    pub fn take(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.list)
+    }
+
+    pub fn recycle(&mut self, mut list: Vec<Action>) {
+        for action in list.drain(..) {
+            if let Action::Write { mut data, .. } = action {
+                if data.capacity() <= 32 << 10 && self.spare.len() < 8 {
+                    data.clear();
+                    self.spare.push(data);
+                }
+            }
+        }
+        if self.list.is_empty() && self.list.capacity() < list.capacity() {
+            self.list = list;
+        }
+    }
+}

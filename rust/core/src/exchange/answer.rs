@@ -1,0 +1,412 @@
+//! From an answer's head to its last byte at the client: whoever made it, one way out.
+
+use super::connection::{pause, Stage};
+use super::wheel::Timer;
+use super::{identity, ConnId, Engine};
+use crate::config::Durability;
+use crate::error::Code;
+use crate::http1::write::{self, Framing};
+use crate::message::{BodyLength, Known, Method, Version};
+use crate::policy::{Answer, ResponseCx};
+
+impl Engine {
+    /// A 1xx head other than 101: passed on to clients that can take it.
+    pub(super) fn interim(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let wanted = self.response.status != 100 && exchange.head.version >= Version::Http11 && !exchange.orphan;
+        if wanted {
+            let out = self.actions.buffer(ConnId::Down(exchange.down));
+            write::response_head(out, &self.response, Framing::None, false, false, |_| {});
+        }
+    }
+
+    /// The upstream's final head is in `self.response`.
+    pub(super) fn answer_head(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let status = self.response.status;
+        if status == 101 && !exchange.head.upgrade {
+            return self.bad_upstream(ex);
+        }
+        let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
+            retry.statuses.contains(&status)
+                && exchange.attempts < retry.attempts
+                && (exchange.head.method.is_idempotent() || retry.non_idempotent)
+                && exchange.replayable
+                && exchange.request_complete
+                && !exchange.orphan
+        });
+        if again && self.retry_status(ex, status) {
+            return;
+        }
+        self.response.fields.remove_known(Known::XPygateError);
+        self.response.fields.remove_known(Known::XRequestId);
+        if status == 101 {
+            return self.begin_tunnel(ex);
+        }
+        if self.judges_response(ex) {
+            self.exchanges[ex as usize].stage = Stage::Answering;
+            return;
+        }
+        let length = self.response.length;
+        self.start_answer(ex, length, None);
+    }
+
+    /// An answer with a status worth another attempt; false when there may be none.
+    fn retry_status(&mut self, ex: u32, status: u16) -> bool {
+        let up = self.exchanges[ex as usize].up.take();
+        if !self.try_again(ex, true) {
+            self.exchanges[ex as usize].up = up;
+            return false;
+        }
+        if let Some(id) = up {
+            if let Some(up) = self.ups.get_mut(id as usize) {
+                up.exchange = None;
+            }
+            self.close_up(id);
+        }
+        let _ = status;
+        true
+    }
+
+    /// Writes the head in `self.response`, after the policies and with the framing the client needs.
+    pub(super) fn start_answer(&mut self, ex: u32, length: BodyLength, code: Option<Code>) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some(revision) = exchange.revision.clone() else { return };
+        let plan = exchange.route.map(|r| &revision.routes[r as usize]);
+        if let Some(plan) = plan {
+            let mut cx = ResponseCx {
+                head: &mut self.response,
+                now: self.now,
+                shared: &self.shared,
+                notes: &exchange.notes,
+                code,
+            };
+            for i in (0..exchange.passed).rev() {
+                plan.policies[i].on_response(&mut cx, &mut exchange.slots[i]);
+            }
+        }
+        exchange.stage = Stage::Answering;
+        exchange.answer_begun = true;
+        exchange.code = code;
+        exchange.status = self.response.status;
+        for (known, name, value) in exchange.notes.response_fields.iter() {
+            self.response.fields.append_known(known, name, value);
+        }
+
+        let bodiless = exchange.head.method == Method::Head || matches!(exchange.status, 204 | 304);
+        let old = exchange.head.version == Version::Http10;
+        exchange.framing = match length {
+            _ if bodiless => Framing::None,
+            BodyLength::None => Framing::Exact(0),
+            BodyLength::Exact(n) => Framing::Exact(n),
+            BodyLength::Streamed | BodyLength::UntilClose if old => Framing::UntilClose,
+            BodyLength::Streamed | BodyLength::UntilClose => Framing::Chunked,
+        };
+        if let Framing::Exact(n) = exchange.framing {
+            exchange.left = n;
+        }
+        let down = self.downs.get(exchange.down as usize).filter(|_| !exchange.orphan);
+        let (keep_alive, limit, served) = down.map_or((false, 0, 0), |d| {
+            (d.server.keep_alive(), d.revision.entrypoints[d.peer.entrypoint as usize].max_requests, d.served)
+        });
+        exchange.close_after |= !keep_alive
+            || self.draining
+            || exchange.framing == Framing::UntilClose
+            || (limit > 0 && served >= limit)
+            || !exchange.request_complete && code.is_some();
+
+        let hold = plan.is_some_and(|p| p.audit.durability != Durability::Async);
+        let wall = self.now.wall_ns;
+        let needs_date = !self.response.fields.has(Known::Date);
+        if needs_date && self.date_second != wall / 1_000_000_000 {
+            self.date_second = wall / 1_000_000_000;
+            self.date = identity::http_date(wall);
+        }
+        if exchange.orphan {
+            return;
+        }
+        let out = if hold {
+            self.held.push((ex, exchange.serial));
+            &mut exchange.held
+        } else {
+            self.actions.buffer(ConnId::Down(exchange.down))
+        };
+        let keep_alive_10 = old && !exchange.close_after;
+        let (id, close) = (exchange.id, exchange.close_after);
+        let date = needs_date.then_some(self.date.as_bytes());
+        let expose = plan.is_some_and(|p| p.expose_revision).then_some(revision.name.as_bytes());
+        write::response_head(out, &self.response, exchange.framing, close, keep_alive_10, |out| {
+            out.extend_from_slice(b"x-request-id: ");
+            identity::write_uuid(out, &id);
+            out.extend_from_slice(b"\r\n");
+            if let Some(date) = date {
+                write::field(out, b"date", date);
+            }
+            if let Some(code) = code {
+                write::field(out, b"x-pygate-error", code.name().as_bytes());
+            }
+            if let Some(revision) = expose {
+                write::field(out, b"x-pygate-revision", revision);
+            }
+        });
+    }
+
+    /// A piece of the answer's body.
+    pub(super) fn answer_data(&mut self, ex: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+        let exchange = &mut self.exchanges[ex as usize];
+        if exchange.stage == Stage::Tunnel {
+            exchange.response_bytes += range.len() as u64;
+            self.actions.forward(ConnId::Down(exchange.down), input, range, direct);
+            self.tunnel_alive(ex);
+            return;
+        }
+        if exchange.judged.is_some() {
+            return self.judge_data(ex, &input[range]);
+        }
+        self.body_out(ex, input, range, direct);
+        let exchange = &self.exchanges[ex as usize];
+        if let Some(up) = exchange.up {
+            if self.downs.get(exchange.down as usize).is_some_and(|d| d.write_blocked) {
+                self.pause_up(up, pause::PEER, true);
+            }
+        }
+    }
+
+    /// Writes body bytes; those that would complete the answer may have to wait for its outcome.
+    pub(super) fn body_out(&mut self, ex: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.response_bytes += range.len() as u64;
+        if exchange.orphan || range.is_empty() || exchange.framing == Framing::None {
+            return;
+        }
+        let conn = ConnId::Down(exchange.down);
+        let last = match exchange.framing {
+            Framing::Exact(_) => {
+                exchange.left = exchange.left.saturating_sub(range.len() as u64);
+                exchange.left == 0
+            }
+            _ => false,
+        };
+        if last && self.waits_for_outcome(ex) {
+            self.exchanges[ex as usize].held.extend_from_slice(&input[range]);
+            return;
+        }
+        let exchange = &mut self.exchanges[ex as usize];
+        if !exchange.held.is_empty() {
+            self.actions.buffer(conn).append(&mut exchange.held);
+        }
+        if exchange.framing == Framing::Chunked {
+            write::chunk_size(self.actions.buffer(conn), range.len());
+            self.actions.forward(conn, input, range, direct);
+            self.actions.buffer(conn).extend_from_slice(b"\r\n");
+        } else {
+            self.actions.forward(conn, input, range, direct);
+        }
+    }
+
+    /// The upstream's answer is complete.
+    pub(super) fn answer_end(&mut self, ex: u32) {
+        if self.exchanges[ex as usize].judged.is_some() {
+            return self.response_judged(ex);
+        }
+        self.finish_upstream(ex);
+        self.end_answer(ex);
+    }
+
+    /// The upstream has said everything: its connection is free, or of no more use.
+    pub(super) fn finish_upstream(&mut self, ex: u32) {
+        let status = self.exchanges[ex as usize].status;
+        self.end_attempt(ex, status, None);
+        if let Some(up) = self.exchanges[ex as usize].up {
+            if self.exchanges[ex as usize].request_complete {
+                self.exchanges[ex as usize].up = None;
+                self.release_up(up);
+            } else {
+                // Answered before the request ended: its rest goes nowhere and the connection with it.
+                self.drop_upstream(ex);
+            }
+        }
+    }
+
+    /// Everything of the answer but its end mark was written: record the outcome, then release the end.
+    pub(super) fn end_answer(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        if exchange.framing == Framing::Chunked && !exchange.orphan {
+            // Trailers come from the upstream connection if it still holds them.
+            let mut end = Vec::new();
+            write::last_chunk(&mut end, &self.trailers);
+            let waits = self.waits_for_outcome(ex);
+            let exchange = &mut self.exchanges[ex as usize];
+            if waits || !exchange.held.is_empty() {
+                exchange.held.append(&mut end);
+            } else {
+                self.actions.buffer(ConnId::Down(exchange.down)).append(&mut end);
+            }
+        }
+        self.trailers.clear();
+        self.write_outcome(ex);
+        if self.waits_for_outcome(ex) {
+            let exchange = &mut self.exchanges[ex as usize];
+            exchange.stage = Stage::AwaitOutcome;
+            if self.ledger.broken {
+                let serial = exchange.serial;
+                return self.not_durable(ex, serial);
+            }
+            self.ledger.wait(ex, exchange.serial);
+            self.step_deadline(ex, super::timeout::AUDIT);
+            return;
+        }
+        self.complete(ex);
+    }
+
+    pub(super) fn waits_for_outcome(&self, ex: u32) -> bool {
+        let exchange = &self.exchanges[ex as usize];
+        let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        plan.is_some_and(|p| p.audit.durability != Durability::Async)
+    }
+
+    /// The callback ends: held bytes that need not wait for the outcome go out.
+    pub(super) fn flush_held(&mut self, ex: u32, serial: u64) {
+        if let Some(exchange) = self.exchanges.get_mut(ex as usize) {
+            let waits = exchange.stage == Stage::AwaitOutcome || exchange.held.is_empty() || exchange.orphan;
+            if exchange.serial == serial && !waits {
+                let conn = ConnId::Down(exchange.down);
+                self.actions.buffer(conn).append(&mut exchange.held);
+            }
+        }
+    }
+
+    /// Answers with an error of the table; the connection is kept if the request allows it.
+    pub(super) fn refuse(&mut self, ex: u32, code: Code, detail: Option<&str>) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let mut body = serde_json::Map::new();
+        let mut id = Vec::new();
+        identity::write_uuid(&mut id, &exchange.id);
+        body.insert("title".into(), code.title().into());
+        body.insert("status".into(), code.status().into());
+        if let Some(detail) = detail {
+            body.insert("detail".into(), detail.into());
+        }
+        body.insert("code".into(), code.name().into());
+        body.insert("exchange".into(), String::from_utf8_lossy(&id).into());
+        let mut answer = Answer { status: code.status(), ..Answer::default() };
+        answer.fields.append(b"content-type", b"application/problem+json");
+        answer.body = serde_json::to_vec(&body).unwrap_or_default();
+        self.local_answer(ex, answer, Some(code));
+    }
+
+    pub(super) fn refuse_and_close(&mut self, ex: u32, code: Code, detail: Option<&str>) {
+        self.exchanges[ex as usize].close_after = true;
+        self.refuse(ex, code, detail);
+    }
+
+    pub(super) fn answer_with(&mut self, ex: u32, answer: Answer) {
+        self.local_answer(ex, answer, None);
+    }
+
+    fn local_answer(&mut self, ex: u32, answer: Answer, code: Option<Code>) {
+        self.drop_upstream(ex);
+        self.write_intent_of_refused(ex);
+        self.response.clear();
+        self.response.status = answer.status;
+        self.response.fields = answer.fields;
+        self.start_answer(ex, BodyLength::Exact(answer.body.len() as u64), code);
+        self.body_out(ex, &answer.body, 0..answer.body.len(), false);
+        self.end_answer(ex);
+    }
+
+    /// The answer's head is out and its rest will not come: the client must see that it is cut.
+    pub(super) fn cut(&mut self, ex: u32, code: Code) {
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.truncated = true;
+        exchange.code = Some(code);
+        exchange.close_after = true;
+        self.drop_upstream(ex);
+        let exchange = &mut self.exchanges[ex as usize];
+        let (down, orphan) = (exchange.down, exchange.orphan);
+        if !orphan {
+            let held = std::mem::take(&mut exchange.held);
+            if !held.is_empty() {
+                self.actions.buffer(ConnId::Down(down)).extend_from_slice(&held);
+            }
+            // No end mark and no orderly close: a reset tells even a client that reads until close.
+            self.abort_down(down);
+        }
+        self.end_attempt(ex, 0, Some(code));
+        self.write_outcome(ex);
+        self.complete(ex);
+    }
+
+    pub(super) fn bad_upstream(&mut self, ex: u32) {
+        if let Some(up) = self.exchanges[ex as usize].up {
+            self.close_up(up);
+        }
+        self.attempt_failed(ex, Code::BadUpstream, false);
+    }
+
+    /// 101: from here on bytes pass both ways.
+    fn begin_tunnel(&mut self, ex: u32) {
+        self.exchanges[ex as usize].close_after = true;
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.status = 101;
+        exchange.answer_begun = true;
+        exchange.stage = Stage::Tunnel;
+        let id = exchange.id;
+        let down = exchange.down;
+        if exchange.orphan {
+            return;
+        }
+        let out = self.actions.buffer(ConnId::Down(down));
+        write::response_head(out, &self.response, Framing::None, false, false, |out| {
+            out.extend_from_slice(b"x-request-id: ");
+            identity::write_uuid(out, &id);
+            out.extend_from_slice(b"\r\n");
+        });
+        self.tunnel_alive(ex);
+        // Bytes the client sent behind its request were kept until now.
+        self.ready.push(down);
+    }
+
+    /// A tunnel carried bytes: its idle deadline starts anew.
+    pub(super) fn tunnel_alive(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let (Some(id), down) = (exchange.up, exchange.down) else { return };
+        let wait = self.downs.get(down as usize).map(|d| {
+            let plan = &d.revision.entrypoints[d.peer.entrypoint as usize];
+            plan.tunnel_timeout
+        });
+        if let (Some(up), Some(wait)) = (self.ups.get_mut(id as usize), wait) {
+            self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
+        }
+        let (down_full, up_full) = (
+            self.downs.get(down as usize).is_some_and(|d| d.write_blocked),
+            self.ups.get(id as usize).is_some_and(|u| u.write_blocked),
+        );
+        if down_full {
+            self.pause_up(id, pause::PEER, true);
+        }
+        if up_full {
+            self.pause_down(down, pause::PEER, true);
+        }
+    }
+
+    /// One side of a tunnel is gone.
+    pub(super) fn tunnel_end(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let (down, up, orphan) = (exchange.down, exchange.up, exchange.orphan);
+        if let Some(up) = up {
+            self.close_up(up);
+            if let Some(up) = self.ups.get_mut(up as usize) {
+                up.exchange = None;
+            }
+        }
+        self.exchanges[ex as usize].up = None;
+        if !orphan {
+            self.close_down(down);
+        }
+        self.end_attempt(ex, 101, None);
+        self.write_outcome(ex);
+        self.complete(ex);
+    }
+}

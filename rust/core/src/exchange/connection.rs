@@ -1,0 +1,200 @@
+//! What the engine remembers of a connection and of an exchange. No behaviour lives here.
+
+use super::identity::Trace;
+use super::wheel::Deadline;
+use crate::audit::record::ExchangeId;
+use crate::error::Code;
+use crate::guard::{Judging, Unjudgeable};
+use crate::http1::write::Framing;
+use crate::http1::{Client, Server};
+use crate::message::{Peer, RequestHead, ResponseHead};
+use crate::policy::Notes;
+use crate::revision::Revision;
+use crate::time::Instant;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Why a connection is not read from.
+pub mod pause {
+    /// The other leg cannot take more.
+    pub const PEER: u8 = 1;
+    /// Input is kept that cannot be used yet (pipelined request, body before its upstream).
+    pub const KEPT: u8 = 2;
+}
+
+/// A client's connection.
+pub struct Down {
+    pub server: Server,
+    /// Input that could not be used yet.
+    pub kept: Vec<u8>,
+    pub exchange: Option<u32>,
+    /// The revision `peer.entrypoint` belongs to.
+    pub revision: Arc<Revision>,
+    pub peer: Peer,
+    pub ip_text: SmallVec<[u8; 40]>,
+    pub pauses: u8,
+    pub write_blocked: bool,
+    pub deadline: Deadline,
+    pub served: u32,
+    /// A PROXY protocol header is due before anything else.
+    pub proxy_header: bool,
+    /// The client sends no more.
+    pub read_closed: bool,
+    /// A close was asked for: whatever still comes is dropped.
+    pub closing: bool,
+    /// The first byte of the next head has come.
+    pub head_begun: Option<Instant>,
+}
+
+/// A connection to an endpoint.
+pub struct Up {
+    pub client: Client,
+    pub kept: Vec<u8>,
+    pub exchange: Option<u32>,
+    pub endpoint: u64,
+    pub max_head: usize,
+    pub pauses: u8,
+    pub write_blocked: bool,
+    pub deadline: Deadline,
+    pub connected: bool,
+    pub closing: bool,
+    /// Requests sent so far.
+    pub served: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Collecting the request body for the guard.
+    #[default]
+    Judging,
+    /// A plugin was called and has not answered.
+    Plugin,
+    /// The intent must be on disk first.
+    AwaitIntent,
+    /// Waiting for a connection to an endpoint.
+    Connecting,
+    /// Waiting a moment before the next attempt.
+    Backoff,
+    /// The request goes upstream; no final answer yet.
+    Sending,
+    /// The answer goes downstream.
+    Answering,
+    /// The answer's end waits for the outcome to be on disk.
+    AwaitOutcome,
+    /// Bytes pass both ways untouched.
+    Tunnel,
+}
+
+/// A rule that matched, as kept until the outcome is written.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub rule: Arc<str>,
+    pub action: &'static str,
+    pub shadow: bool,
+    pub response: bool,
+    pub start: u32,
+    pub end: u32,
+}
+
+/// A body that the guard sees before anyone else does.
+pub struct Judged {
+    pub judging: Judging,
+    pub body: Vec<u8>,
+    /// The answer's head; empty for requests.
+    pub head: ResponseHead,
+    /// Why it cannot be judged, once that is known.
+    pub failed: Option<Unjudgeable>,
+}
+
+/// Deadlines of whichever exchange has a number. They outlive it, so that a wake-up already in the wheel
+/// serves the next one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deadlines {
+    /// For the whole exchange.
+    pub total: Deadline,
+    /// For the step it is in: a connection slot, a pause before a retry, the audit log.
+    pub step: Deadline,
+}
+
+/// One request and its answer.
+#[derive(Default)]
+pub struct Exchange {
+    /// Tells this exchange from later ones with the same number.
+    pub serial: u64,
+    pub id: ExchangeId,
+    pub trace: Trace,
+    pub revision: Option<Arc<Revision>>,
+    pub route: Option<u32>,
+    pub down: u32,
+    /// The client's connection is gone.
+    pub orphan: bool,
+    pub up: Option<u32>,
+    pub head: RequestHead,
+    pub peer: Peer,
+    pub notes: Notes,
+    pub slots: SmallVec<[u64; 8]>,
+    /// Policies whose `on_request` said `Next`.
+    pub passed: usize,
+    pub stage: Stage,
+
+    pub started: Instant,
+    /// The whole request was written to the current upstream.
+    pub sent: Option<Instant>,
+    pub upstream_ns: u64,
+    pub attempts: u8,
+    pub tried: SmallVec<[u32; 4]>,
+    pub endpoint: Option<u32>,
+    /// The current endpoint was counted as started and not yet as finished.
+    pub counted: bool,
+    /// The current attempt is a retry within the budget.
+    pub retrying: bool,
+    pub upstream_failed: bool,
+
+    pub request_complete: bool,
+    pub request_bytes: u64,
+    /// Request body not yet sent, or kept to be sent again.
+    pub body: Vec<u8>,
+    /// How much of `body` the current upstream has.
+    pub body_sent: usize,
+    /// `body` holds the request body from its first byte on.
+    pub replayable: bool,
+    pub continue_sent: bool,
+
+    pub status: u16,
+    pub code: Option<Code>,
+    pub answer_begun: bool,
+    pub framing: Framing,
+    /// Bytes of an `Exact` answer still to be passed on.
+    pub left: u64,
+    pub close_after: bool,
+    pub response_bytes: u64,
+    /// An answer head and body collected for the guard.
+    pub judged: Option<Box<Judged>>,
+    /// Bytes for the client that wait for the outcome.
+    pub held: Vec<u8>,
+    pub truncated: bool,
+    pub findings: Vec<Found>,
+    pub intent_written: bool,
+    pub outcome_written: bool,
+}
+
+impl Exchange {
+    /// Makes it ready for the next request, keeping allocations of ordinary size.
+    pub fn reset(&mut self) {
+        let mut kept = std::mem::take(self);
+        kept.head.clear();
+        kept.notes.clear();
+        kept.slots.clear();
+        kept.findings.clear();
+        self.head = kept.head;
+        self.notes = kept.notes;
+        self.slots = kept.slots;
+        self.findings = kept.findings;
+        for (mut from, to) in [(kept.body, &mut self.body), (kept.held, &mut self.held)] {
+            if from.capacity() <= 16 << 10 {
+                from.clear();
+                *to = from;
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The end of an exchange: its outcome, its counters, and what its connection does next.
+
+use super::connection::Stage;
+use super::wheel::Timer;
+use super::{ConnId, Engine};
+use crate::audit::record::{Finding, Outcome};
+use crate::config::Fail;
+use crate::error::Code;
+use crate::observe::{Counter, Served};
+use crate::policy::EndCx;
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Exchanges kept for reuse.
+const SPARE: usize = 256;
+
+impl Engine {
+    /// A request that the gateway answers itself is recorded like any other, if it became one.
+    pub(super) fn write_intent_of_refused(&mut self, ex: u32) {
+        if self.exchanges[ex as usize].route.is_some() {
+            self.write_intent(ex);
+        }
+    }
+
+    pub(super) fn write_outcome(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        if exchange.outcome_written {
+            return;
+        }
+        exchange.outcome_written = true;
+        let Some(revision) = exchange.revision.as_ref() else { return };
+        let service = exchange.route.and_then(|r| revision.routes[r as usize].service);
+        let endpoint = service.zip(exchange.endpoint).filter(|_| exchange.attempts > 0);
+        let findings: SmallVec<[Finding<'_>; 4]> = exchange
+            .findings
+            .iter()
+            .map(|f| Finding {
+                rule: &f.rule,
+                action: f.action,
+                shadow: f.shadow,
+                response: f.response,
+                start: f.start,
+                end: f.end,
+            })
+            .collect();
+        let outcome = Outcome {
+            exchange: exchange.id,
+            wall_ns: self.now.wall_ns,
+            duration_ns: self.now.mono.since(exchange.started).as_nanos() as u64,
+            status: exchange.status,
+            code: exchange.code.map_or("", Code::name),
+            endpoint: endpoint.map_or("", |(s, e)| &revision.services[s as usize].endpoints[e as usize].label),
+            attempts: exchange.attempts,
+            upstream_ns: exchange.upstream_ns,
+            request_bytes: exchange.request_bytes,
+            response_bytes: exchange.response_bytes,
+            truncated: exchange.truncated,
+            findings: &findings,
+            client_ip: (!exchange.intent_written).then_some(exchange.peer.ip),
+            entrypoint: if exchange.intent_written {
+                ""
+            } else {
+                &revision.entrypoints[exchange.peer.entrypoint as usize].name
+            },
+            revision: revision.id,
+        };
+        crate::audit::encode_outcome(&outcome, &mut self.ledger.bytes);
+        self.ledger.made();
+        self.meter.add(Counter::AuditRecords, 1 + u64::from(exchange.intent_written));
+    }
+
+    /// What an exchange waited for is on disk.
+    pub(super) fn released(&mut self, ex: u32, serial: u64) {
+        let Some(exchange) = self.exchanges.get(ex as usize).filter(|e| e.serial == serial) else { return };
+        self.wheel.clear(&mut self.deadlines[ex as usize].step);
+        match exchange.stage {
+            Stage::AwaitIntent => self.connect(ex),
+            Stage::AwaitOutcome => self.release_end(ex),
+            _ => {}
+        }
+    }
+
+    /// The log is broken or too slow: the route decides.
+    pub(super) fn not_durable(&mut self, ex: u32, serial: u64) {
+        let Some(exchange) = self.exchanges.get(ex as usize).filter(|e| e.serial == serial) else { return };
+        self.wheel.clear(&mut self.deadlines[ex as usize].step);
+        let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        let fail = plan.map_or(Fail::Closed, |p| p.audit.fail);
+        self.meter.add(Counter::AuditFailed, 1);
+        match (exchange.stage, fail) {
+            (Stage::AwaitIntent, Fail::Open) => self.connect(ex),
+            (Stage::AwaitIntent, Fail::Closed) => self.refuse(ex, Code::AuditFailed, None),
+            (Stage::AwaitOutcome, Fail::Open) => self.release_end(ex),
+            (Stage::AwaitOutcome, Fail::Closed) => self.withhold_end(ex),
+            _ => {}
+        }
+    }
+
+    fn release_end(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        if !exchange.orphan && !exchange.held.is_empty() {
+            let conn = ConnId::Down(exchange.down);
+            self.actions.buffer(conn).append(&mut exchange.held);
+        }
+        self.complete(ex);
+    }
+
+    /// The outcome cannot be made durable and the route fails closed: an answer of which nothing was sent
+    /// is replaced, one that has begun is cut.
+    fn withhold_end(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let all_held = exchange.held.starts_with(b"HTTP/1.1 ");
+        exchange.held.clear();
+        exchange.close_after = true;
+        if !all_held {
+            self.exchanges[ex as usize].outcome_written = true;
+            return self.cut(ex, Code::AuditFailed);
+        }
+        let conn = ConnId::Down(exchange.down);
+        if !exchange.orphan {
+            let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
+            let out = self.actions.buffer(conn);
+            out.extend_from_slice(b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nx-pygate-error: audit-failed\r\nconnection: close\r\ncontent-length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+            out.extend_from_slice(b"\r\n\r\n");
+            out.extend_from_slice(body);
+        }
+        exchange.status = 503;
+        exchange.code = Some(Code::AuditFailed);
+        self.complete(ex);
+    }
+
+    /// The client is gone or has broken off its request.
+    pub(super) fn client_left(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        match exchange.stage {
+            // The answer is complete and recorded; only its release was outstanding.
+            Stage::AwaitOutcome => return,
+            Stage::Tunnel => return self.tunnel_end(ex),
+            _ => {}
+        }
+        exchange.code = Some(Code::ClientClosed);
+        exchange.truncated = exchange.answer_begun;
+        exchange.close_after = true;
+        self.write_intent_of_refused(ex);
+        self.forget_attempt(ex);
+        self.drop_upstream(ex);
+        self.write_outcome(ex);
+        self.complete(ex);
+    }
+
+    /// The attempt under way ends without a verdict on its endpoint.
+    pub(super) fn forget_attempt(&mut self, ex: u32) {
+        self.end_attempt(ex, 0, Some(Code::ClientClosed));
+    }
+
+    /// The end of every exchange.
+    pub(super) fn complete(&mut self, ex: u32) {
+        let mut exchange = self.exchanges.remove(ex as usize);
+        self.wheel.clear(&mut self.deadlines[ex as usize].total);
+        self.wheel.clear(&mut self.deadlines[ex as usize].step);
+        let Some(revision) = exchange.revision.take() else { return };
+        self.meter.end(&exchange.head.method, exchange.head.scheme);
+        self.meter.request(&Served {
+            route: exchange.route.map_or(&revision.no_route, |r| &revision.routes[r as usize].label),
+            method: &exchange.head.method,
+            scheme: exchange.head.scheme,
+            version: exchange.head.version,
+            status: exchange.status,
+            code: exchange.code,
+            duration_ns: self.now.mono.since(exchange.started).as_nanos() as u64,
+            request_bytes: exchange.request_bytes,
+            response_bytes: exchange.response_bytes,
+        });
+        if let Some(route) = exchange.route {
+            let plan = &revision.routes[route as usize];
+            let end = EndCx {
+                now: self.now,
+                shared: &self.shared,
+                worker: self.worker,
+                status: exchange.status,
+                code: exchange.code,
+                upstream_called: exchange.attempts > 0,
+                upstream_failed: exchange.upstream_failed || (exchange.attempts > 0 && exchange.status >= 500),
+            };
+            for i in (0..exchange.passed).rev() {
+                plan.policies[i].on_end(&end, &mut exchange.slots[i]);
+            }
+        }
+        let (id, orphan) = (exchange.down, exchange.orphan);
+        let close = exchange.close_after || !exchange.request_complete;
+        exchange.reset();
+        if self.spare.len() < SPARE {
+            self.spare.push(exchange);
+        }
+        if orphan {
+            return;
+        }
+        let Some(down) = self.downs.get_mut(id as usize) else { return };
+        down.exchange = None;
+        if close || down.closing {
+            return self.close_down(id);
+        }
+        let idle = down.revision.entrypoints[down.peer.entrypoint as usize].idle_timeout;
+        self.wheel.set(&mut down.deadline, self.now.mono + idle, Timer::Down(id));
+        if !down.kept.is_empty() || down.read_closed || self.draining {
+            self.ready.push(id);
+        }
+        self.pause_down(id, super::pause::PEER, false);
+    }
+
+    pub(super) fn step_deadline(&mut self, ex: u32, wait: Duration) {
+        self.wheel.set(&mut self.deadlines[ex as usize].step, self.now.mono + wait, Timer::Exchange(ex));
+    }
+}

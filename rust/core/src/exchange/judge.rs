@@ -1,0 +1,243 @@
+//! Bodies and the guard: hold them, judge them, and pass on what the verdict leaves.
+
+use super::connection::{Found, Judged, Stage};
+use super::{Decision, Engine};
+use crate::config::Fail;
+use crate::error::Code;
+use crate::guard::{self, is_identity, ContentKind, Finding, Judging, Ruleset, Unjudgeable, Verdict};
+use crate::message::{BodyLength, Fields, Known, Method};
+use crate::observe::Counter;
+use crate::revision::GuardPlan;
+use std::sync::Arc;
+
+impl Engine {
+    fn guard_plan(&self, ex: u32) -> Option<(Arc<crate::revision::Revision>, usize)> {
+        let exchange = &self.exchanges[ex as usize];
+        exchange.revision.clone().zip(exchange.route.map(|r| r as usize))
+    }
+
+    /// Whether this request's body must be judged; sets up its judging.
+    pub(super) fn judges_request(&mut self, ex: u32) -> bool {
+        let Some((revision, route)) = self.guard_plan(ex) else { return false };
+        let guard = &revision.routes[route].guard;
+        let exchange = &mut self.exchanges[ex as usize];
+        if guard.response.is_some() {
+            // Only plain answers can be judged.
+            exchange.head.fields.remove_known(Known::AcceptEncoding);
+        }
+        let Some(plan) = &guard.request else { return false };
+        if exchange.head.length == BodyLength::None {
+            return false;
+        }
+        exchange.judged = match begin(plan, &exchange.head.fields) {
+            Some(judged) => Some(judged),
+            None => return false,
+        };
+        true
+    }
+
+    /// Whether the answer in `self.response` must be judged before the client sees any of it.
+    pub(super) fn judges_response(&mut self, ex: u32) -> bool {
+        let Some((revision, route)) = self.guard_plan(ex) else { return false };
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some(plan) = &revision.routes[route].guard.response else { return false };
+        if exchange.head.method == Method::Head || self.response.length == BodyLength::None {
+            return false;
+        }
+        match begin(plan, &self.response.fields) {
+            Some(mut judged) => {
+                judged.head = self.response.clone();
+                exchange.status = self.response.status;
+                exchange.judged = Some(judged);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes body bytes into judgement.
+    pub(super) fn judge_data(&mut self, ex: u32, bytes: &[u8]) {
+        let Some((revision, route)) = self.guard_plan(ex) else { return };
+        let guard = &revision.routes[route].guard;
+        let exchange = &mut self.exchanges[ex as usize];
+        let answering = exchange.stage == Stage::Answering;
+        let Some(judged) = &mut exchange.judged else { return };
+        judged.body.extend_from_slice(bytes);
+        if judged.body.len() > guard.max_body && judged.failed.is_none() {
+            judged.failed = Some(Unjudgeable::TooLong);
+        }
+        let mut rest = bytes;
+        while judged.failed.is_none() && !rest.is_empty() {
+            match judged.judging.feed(rest) {
+                Ok(taken) => rest = &rest[taken..],
+                Err(error) => judged.failed = Some(error),
+            }
+        }
+        if let Some(error) = judged.failed {
+            // No more of it is held than the cap: a verdict that cannot come any more is acted on now.
+            if guard.fail == Fail::Closed || judged.body.len() > guard.max_body {
+                self.unjudgeable(ex, guard, error, answering);
+            }
+        }
+    }
+
+    /// The request body is complete.
+    pub(super) fn request_judged(&mut self, ex: u32) {
+        let Some((revision, route)) = self.guard_plan(ex) else { return };
+        let guard = &revision.routes[route].guard;
+        let Some(mut judged) = self.exchanges[ex as usize].judged.take() else { return self.dispatch(ex) };
+        let mut masked = Vec::new();
+        let (verdict, body) = match finish(&mut judged, &mut masked) {
+            Ok(judgement) => {
+                let ruleset = guard.request.as_ref().map(|p| p.ruleset().clone());
+                self.note_findings(ex, ruleset, &judgement.findings, false);
+                (judgement.verdict, judged.body)
+            }
+            Err(error) => {
+                self.exchanges[ex as usize].judged = Some(judged);
+                return self.unjudgeable(ex, guard, error, false);
+            }
+        };
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.body = match verdict {
+            Verdict::Block { .. } => return self.refuse(ex, Code::GuardBlocked, None),
+            Verdict::Masked => masked,
+            Verdict::Pass => body,
+        };
+        exchange.head.length = BodyLength::Exact(exchange.body.len() as u64);
+        self.dispatch(ex);
+    }
+
+    /// The answer's body is complete.
+    pub(super) fn response_judged(&mut self, ex: u32) {
+        let Some((revision, route)) = self.guard_plan(ex) else { return };
+        let guard = &revision.routes[route].guard;
+        let Some(mut judged) = self.exchanges[ex as usize].judged.take() else { return };
+        self.finish_upstream(ex);
+        let mut masked = Vec::new();
+        let verdict = match finish(&mut judged, &mut masked) {
+            Ok(judgement) => {
+                let ruleset = guard.response.as_ref().map(|p| p.ruleset().clone());
+                self.note_findings(ex, ruleset, &judgement.findings, true);
+                judgement.verdict
+            }
+            Err(_) if guard.fail == Fail::Open => {
+                self.meter.add(Counter::GuardUnjudged, 1);
+                Verdict::Pass
+            }
+            Err(error) => {
+                self.exchanges[ex as usize].judged = Some(judged);
+                return self.unjudgeable(ex, guard, error, true);
+            }
+        };
+        let body = match verdict {
+            Verdict::Block { .. } => return self.refuse(ex, Code::GuardBlocked, None),
+            Verdict::Masked => masked,
+            Verdict::Pass => judged.body,
+        };
+        self.response = judged.head;
+        // A validator of the body as it was would be a lie about the body as it is.
+        if verdict == Verdict::Masked {
+            self.response.fields.remove_known(Known::Etag);
+            self.response.fields.remove(b"content-md5");
+            self.response.fields.remove(b"digest");
+            self.response.fields.remove(b"repr-digest");
+            self.response.fields.remove(b"content-digest");
+        }
+        self.start_answer(ex, BodyLength::Exact(body.len() as u64), None);
+        self.body_out(ex, &body, 0..body.len(), false);
+        self.end_answer(ex);
+    }
+
+    /// The body cannot be judged: the route decides.
+    fn unjudgeable(&mut self, ex: u32, guard: &GuardPlan, error: Unjudgeable, response: bool) {
+        self.meter.add(Counter::GuardUnjudged, 1);
+        let Some(judged) = self.exchanges[ex as usize].judged.take() else { return };
+        if guard.fail == Fail::Closed {
+            let code = match (error, response) {
+                (Unjudgeable::TooLong, false) => Code::BodyTooLarge,
+                (Unjudgeable::TooLong, true) => Code::UpstreamTooLarge,
+                _ => Code::GuardFailed,
+            };
+            let detail = error.to_string();
+            if !self.exchanges[ex as usize].request_complete {
+                return self.fail_request(ex, code, Some(&detail));
+            }
+            self.forget_attempt(ex);
+            return self.refuse(ex, code, Some(&detail));
+        }
+        if response {
+            self.response = judged.head;
+            let length = self.response.length;
+            self.start_answer(ex, length, None);
+            self.body_out(ex, &judged.body, 0..judged.body.len(), false);
+        } else {
+            self.exchanges[ex as usize].body = judged.body;
+            self.dispatch(ex);
+        }
+    }
+
+    fn note_findings(&mut self, ex: u32, ruleset: Option<Arc<Ruleset>>, findings: &[Finding], response: bool) {
+        let Some(ruleset) = ruleset else { return };
+        for finding in findings {
+            let counter = match finding.action {
+                _ if finding.shadow => Counter::GuardShadow,
+                guard::Action::Allow => Counter::GuardAllow,
+                guard::Action::Tag => Counter::GuardTag,
+                guard::Action::Mask => Counter::GuardMask,
+                guard::Action::Block => Counter::GuardBlock,
+            };
+            self.meter.add(counter, 1);
+            // A record names each finding up to a cap; the counters above know all of them.
+            let kept = &mut self.exchanges[ex as usize].findings;
+            if kept.len() < 32 {
+                kept.push(Found {
+                    rule: ruleset.rules()[finding.rule as usize].name.clone(),
+                    action: finding.action.name(),
+                    shadow: finding.shadow,
+                    response,
+                    start: finding.start,
+                    end: finding.end,
+                });
+            }
+        }
+    }
+
+    /// Plugins said their word about the request.
+    pub fn plugin_done(&mut self, now: crate::time::Now, ex: u32, serial: u64, decision: Decision) {
+        self.now = now;
+        if self.exchanges.get(ex as usize).is_some_and(|e| e.serial == serial && e.stage == Stage::Plugin) {
+            match decision {
+                Decision::Continue => self.after_policies(ex),
+                Decision::Answer(answer) => self.answer_with(ex, *answer),
+                Decision::Refuse(code) => {
+                    self.meter.add(Counter::PluginFailures, 1);
+                    self.refuse(ex, code, None);
+                }
+            }
+        }
+        self.settle();
+    }
+}
+
+fn begin(plan: &guard::Plan, fields: &Fields) -> Option<Box<Judged>> {
+    if plan.is_empty() {
+        return None;
+    }
+    let kind = match ContentKind::of(fields.get_known(Known::ContentType).unwrap_or(b"")) {
+        Ok(None) => return None,
+        Ok(Some(kind)) => Ok(kind),
+        Err(error) => Err(error),
+    };
+    let encoded = fields.all(b"content-encoding").any(|coding| !is_identity(coding));
+    let failed = if encoded { Some(Unjudgeable::Encoded) } else { kind.err() };
+    let judging = Judging::new(plan, kind.unwrap_or(ContentKind::Unknown));
+    Some(Box::new(Judged { judging, body: Vec::new(), head: Default::default(), failed }))
+}
+
+fn finish(judged: &mut Judged, masked: &mut Vec<u8>) -> Result<guard::Judgement, Unjudgeable> {
+    match judged.failed {
+        Some(error) => Err(error),
+        None => judged.judging.finish(&judged.body, masked),
+    }
+}

@@ -1,0 +1,125 @@
+//! What happens when time is up, phase by phase.
+
+use super::connection::Stage;
+use super::wheel::Timer;
+use super::Engine;
+use crate::error::Code;
+use crate::observe::Counter;
+use crate::time::Now;
+use std::time::Duration;
+
+/// Longest wait for a record to become durable before the log counts as broken for this exchange.
+pub const AUDIT: Duration = Duration::from_secs(10);
+
+/// The tick the caller promises; later is lag.
+pub const TICK: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// To be called every [`TICK`].
+    pub fn tick(&mut self, now: Now) {
+        self.now = now;
+        if let Some(last) = self.last_tick.replace(now.mono) {
+            let lag = now.mono.since(last).saturating_sub(TICK);
+            self.meter.loop_lag(now.mono, lag.as_nanos() as u64);
+        }
+        let mut woken = std::mem::take(&mut self.woken);
+        self.wheel.advance(now.mono, &mut woken);
+        for timer in woken.drain(..) {
+            match timer {
+                Timer::Down(id) => self.down_woken(id, timer),
+                Timer::Up(id) => self.up_woken(id, timer),
+                Timer::Exchange(ex) => self.exchange_woken(ex, timer),
+            }
+        }
+        self.woken = woken;
+        self.settle();
+    }
+
+    fn down_woken(&mut self, id: u32, timer: Timer) {
+        let Some(down) = self.downs.get_mut(id as usize) else { return };
+        if !self.wheel.woken(&mut down.deadline, self.now.mono, timer) || down.closing {
+            return;
+        }
+        let Some(ex) = down.exchange else {
+            if down.head_begun.is_some() || down.proxy_header {
+                self.meter.add(Counter::TimeoutHead, 1);
+                // The head never became a request; the client is told before it is let go.
+                let exchange = self.spare.pop().unwrap_or_default();
+                let ex = self.adopt(id, exchange);
+                self.exchanges[ex as usize].request_complete = true;
+                return self.refuse_and_close(
+                    ex,
+                    Code::RequestTimeout,
+                    Some("the request head did not arrive in time"),
+                );
+            }
+            self.meter.add(Counter::TimeoutIdle, 1);
+            return self.close_down(id);
+        };
+        self.meter.add(Counter::TimeoutBody, 1);
+        if down.write_blocked {
+            // The client does not read its answer.
+            self.cut(ex, Code::ClientClosed);
+        } else if !self.exchanges[ex as usize].request_complete {
+            self.fail_request(ex, Code::RequestTimeout, Some("the request body did not arrive in time"));
+        }
+    }
+
+    fn up_woken(&mut self, id: u32, timer: Timer) {
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        if !self.wheel.woken(&mut up.deadline, self.now.mono, timer) || up.closing {
+            return;
+        }
+        let Some(ex) = up.exchange else {
+            return self.close_up(id);
+        };
+        if up.pauses != 0 {
+            // It is we who do not read: the client's own deadline decides.
+            let wait = self.upstream_body_timeout(ex);
+            let up = &mut self.ups[id as usize];
+            self.wheel.set(&mut up.deadline, self.now.mono + wait, timer);
+            return;
+        }
+        let stage = self.exchanges[ex as usize].stage;
+        match stage {
+            Stage::Tunnel => self.tunnel_end(ex),
+            Stage::Sending => {
+                self.meter.add(Counter::TimeoutFirstByte, 1);
+                self.attempt_failed(ex, Code::UpstreamTimeout, true);
+            }
+            _ => {
+                self.meter.add(Counter::TimeoutUpstreamBody, 1);
+                self.attempt_failed(ex, Code::UpstreamTimeout, false);
+            }
+        }
+    }
+
+    fn exchange_woken(&mut self, ex: u32, timer: Timer) {
+        let deadlines = &mut self.deadlines[ex as usize];
+        let total = self.wheel.woken(&mut deadlines.total, self.now.mono, timer);
+        let step = self.wheel.woken(&mut deadlines.step, self.now.mono, timer);
+        let Some(exchange) = self.exchanges.get(ex as usize) else { return };
+        let (stage, serial) = (exchange.stage, exchange.serial);
+        if total && stage != Stage::AwaitOutcome {
+            self.meter.add(Counter::TimeoutTotal, 1);
+            self.forget_attempt(ex);
+            self.drop_upstream(ex);
+            if self.exchanges[ex as usize].answer_begun {
+                return self.cut(ex, Code::UpstreamTimeout);
+            }
+            return self.refuse(ex, Code::UpstreamTimeout, Some("the exchange took longer than its route allows"));
+        }
+        if step {
+            match stage {
+                Stage::Backoff => self.connect(ex),
+                Stage::Connecting => {
+                    self.meter.add(Counter::TimeoutConnect, 1);
+                    self.forget_attempt(ex);
+                    self.refuse(ex, Code::NoEndpoint, Some("no connection came free in time"));
+                }
+                Stage::AwaitIntent | Stage::AwaitOutcome => self.not_durable(ex, serial),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! From a routed request to an endpoint's connection, and from its bytes to events of an answer.
+
+use super::connection::{pause, Stage, Up};
+use super::wheel::{Deadline, Timer};
+use super::{identity, Action, AfterEof, ConnId, Engine};
+use crate::audit::record::Intent;
+use crate::balance::{share_of, ServicePlan};
+use crate::config::Durability;
+use crate::error::Code;
+use crate::http1::{write, HeadLimits, ResponseEvent};
+use crate::message::{BodyLength, Known, Method, Scheme};
+use crate::observe::{Called, Counter};
+use crate::revision::Revision;
+use std::time::Duration;
+
+/// Request bodies up to this size are kept so that a request can be sent again.
+const REPLAY: usize = 64 << 10;
+
+impl Engine {
+    /// The request may go upstream: first its intent, then a connection.
+    pub(super) fn dispatch(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some(revision) = exchange.revision.clone() else { return };
+        let Some(route) = exchange.route else { return };
+        let plan = &revision.routes[route as usize];
+        if plan.service.is_none() {
+            return self.refuse(ex, Code::NoRoute, Some("the route has no service"));
+        }
+        self.write_intent(ex);
+        if plan.audit.durability == Durability::Call {
+            let exchange = &mut self.exchanges[ex as usize];
+            exchange.stage = Stage::AwaitIntent;
+            self.ledger.wait(ex, exchange.serial);
+            return;
+        }
+        self.connect(ex);
+    }
+
+    pub(super) fn write_intent(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        if exchange.intent_written {
+            return;
+        }
+        exchange.intent_written = true;
+        let Some(revision) = exchange.revision.as_ref() else { return };
+        let route = exchange.route.map(|r| &revision.routes[r as usize]);
+        let service = route.and_then(|r| r.service).map(|s| &revision.services[s as usize]);
+        let intent = Intent {
+            exchange: exchange.id,
+            wall_ns: self.now.wall_ns,
+            mono_ns: self.now.mono.0,
+            revision: revision.id,
+            entrypoint: &revision.entrypoints[exchange.peer.entrypoint as usize].name,
+            route: route.map_or("", |r| &r.name),
+            service: service.map_or("", |s| &s.name),
+            method: exchange.head.method.as_bytes(),
+            https: exchange.head.scheme == Scheme::Https,
+            host: &exchange.head.host,
+            path: exchange.head.target.path(),
+            client_ip: exchange.peer.ip,
+            client_port: exchange.peer.port,
+            identity: exchange.notes.identity.as_deref().unwrap_or(""),
+            trace_id: exchange.trace.trace_id,
+            span_id: exchange.trace.span_id,
+            parent_span_id: exchange.trace.parent_span_id,
+            sampled: exchange.trace.sampled,
+            user_agent: exchange.head.fields.get_known(Known::UserAgent).unwrap_or(b""),
+        };
+        crate::audit::encode_intent(&intent, &mut self.ledger.bytes);
+        self.ledger.made();
+    }
+
+    /// Picks an endpoint and gets a connection to it.
+    pub(super) fn connect(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some(revision) = exchange.revision.clone() else { return };
+        let Some(service) = exchange.route.and_then(|r| revision.routes[r as usize].service) else { return };
+        let service = &revision.services[service as usize];
+        let entropy = self.entropy.draw();
+        let picked = self.balancer.pick(service, &self.shared, self.now.mono, entropy, &exchange.tried);
+        let index = match picked {
+            Ok(index) => index,
+            Err(code) => return self.refuse(ex, code, None),
+        };
+        let endpoint = &service.endpoints[index as usize];
+        exchange.endpoint = Some(index);
+        if let Some(up) = self.pool.take(endpoint.key) {
+            self.meter.add(Counter::PoolReuse, 1);
+            self.begin_attempt(ex, service, index);
+            return self.send(ex, up);
+        }
+        if !self.pool.open(endpoint.key, share_of(service.max_connections, revision.workers)) {
+            // At the cap: the next connection that comes free is this exchange's.
+            exchange.stage = Stage::Connecting;
+            self.pool.wait(endpoint.key, (ex, exchange.serial));
+            let wait = connect_timeout(&revision, exchange.route, service.connect_timeout);
+            self.step_deadline(ex, wait);
+            return;
+        }
+        self.begin_attempt(ex, service, index);
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.stage = Stage::Connecting;
+        let timeout = connect_timeout(&revision, exchange.route, service.connect_timeout);
+        let up = self.ups.insert(Box::new(Up {
+            client: Default::default(),
+            kept: Vec::new(),
+            exchange: Some(ex),
+            endpoint: endpoint.key,
+            max_head: service.max_head,
+            pauses: 0,
+            write_blocked: false,
+            deadline: Deadline::default(),
+            connected: false,
+            closing: false,
+            served: 0,
+        })) as u32;
+        exchange.up = Some(up);
+        self.meter.add(Counter::UpstreamConnects, 1);
+        self.actions.push(Action::Connect { up, address: endpoint.address.clone(), timeout });
+    }
+
+    fn begin_attempt(&mut self, ex: u32, service: &ServicePlan, index: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.attempts = exchange.attempts.saturating_add(1);
+        exchange.sent = None;
+        exchange.upstream_failed = false;
+        exchange.counted = true;
+        self.balancer.started(service, index);
+    }
+
+    /// The connection asked for is open.
+    pub fn connected(&mut self, now: crate::time::Now, id: u32) {
+        self.now = now;
+        if let Some(up) = self.ups.get_mut(id as usize) {
+            up.connected = true;
+            match up.exchange {
+                Some(ex) => self.send(ex, id),
+                None => self.idle_up(id),
+            }
+        }
+        self.settle();
+    }
+
+    /// The connection asked for could not be opened.
+    pub fn connect_failed(&mut self, now: crate::time::Now, id: u32, timed_out: bool) {
+        self.now = now;
+        if let Some(up) = self.ups.try_remove(id as usize) {
+            self.pool.closed(up.endpoint);
+            self.meter.add(Counter::UpstreamConnectErrors, 1);
+            self.wake_waiting(up.endpoint);
+            if let Some(ex) = up.exchange {
+                self.exchanges[ex as usize].up = None;
+                let code = if timed_out { Code::ConnectTimeout } else { Code::ConnectFailed };
+                if timed_out {
+                    self.meter.add(Counter::TimeoutConnect, 1);
+                }
+                self.attempt_failed(ex, code, true);
+            }
+        }
+        self.settle();
+    }
+
+    /// Writes the request to `up`.
+    fn send(&mut self, ex: u32, id: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some(revision) = exchange.revision.clone() else { return };
+        let Some(route) = exchange.route else { return };
+        let Some(service) = revision.routes[route as usize].service else { return };
+        let service = &revision.services[service as usize];
+        let Some(endpoint) = exchange.endpoint.and_then(|i| service.endpoints.get(i as usize)) else { return };
+        let up = &mut self.ups[id as usize];
+        up.exchange = Some(ex);
+        up.served += 1;
+        up.client.expect_response(exchange.head.method == Method::Head);
+        exchange.up = Some(id);
+        exchange.stage = Stage::Sending;
+        self.wheel.clear(&mut self.deadlines[ex as usize].step);
+
+        let out = self.actions.buffer(ConnId::Up(id));
+        let down = self.downs.get(exchange.down as usize).filter(|_| !exchange.orphan);
+        let head = &exchange.head;
+        let mut host = smallvec::SmallVec::<[u8; 64]>::new();
+        if service.pass_host && !head.host.is_empty() {
+            host.extend_from_slice(&head.host);
+            if let Some(port) = head.port {
+                host.push(b':');
+                host.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+            }
+        } else {
+            host.extend_from_slice(&endpoint.host_header);
+        }
+        let (id_of, trace) = (exchange.id, exchange.trace);
+        write::request_head(out, head, &host, |out| {
+            out.extend_from_slice(b"x-request-id: ");
+            identity::write_uuid(out, &id_of);
+            out.extend_from_slice(b"\r\ntraceparent: ");
+            trace.write_traceparent(out);
+            out.extend_from_slice(b"\r\n");
+            if let Some(down) = down {
+                write::field(out, b"x-forwarded-for", &down.ip_text);
+            }
+            if !head.fields.has(Known::XForwardedProto) {
+                let https = head.scheme == Scheme::Https;
+                write::field(out, b"x-forwarded-proto", if https { b"https" } else { b"http" });
+            }
+            if !head.fields.has(Known::XForwardedHost) && !head.host.is_empty() {
+                out.extend_from_slice(b"x-forwarded-host: ");
+                write::authority(out, head);
+                out.extend_from_slice(b"\r\n");
+            }
+        });
+        exchange.body_sent = 0;
+        if !exchange.body.is_empty() {
+            let body = std::mem::take(&mut exchange.body);
+            self.body_piece(ex, id, &body, 0..body.len(), false);
+            let exchange = &mut self.exchanges[ex as usize];
+            exchange.body_sent = body.len();
+            if exchange.replayable && body.len() <= REPLAY {
+                exchange.body = body;
+            } else {
+                exchange.replayable = false;
+            }
+        }
+        let exchange = &self.exchanges[ex as usize];
+        let (complete, down) = (exchange.request_complete, exchange.down);
+        if complete {
+            self.request_end_up(ex);
+        } else {
+            self.pause_down(down, pause::PEER, false);
+            self.ask_for_body(ex);
+        }
+        if self.downs.get(down as usize).is_some_and(|d| d.write_blocked) {
+            self.pause_up(id, pause::PEER, true);
+        }
+    }
+
+    /// A piece of the request body goes straight through.
+    pub(super) fn request_data_up(&mut self, ex: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some(up) = exchange.up else { return };
+        if exchange.replayable {
+            if exchange.body.len() + range.len() <= REPLAY {
+                exchange.body.extend_from_slice(&input[range.clone()]);
+                exchange.body_sent = exchange.body.len();
+            } else {
+                exchange.replayable = false;
+                exchange.body = Vec::new();
+            }
+        }
+        self.body_piece(ex, up, input, range, direct);
+        if self.ups[up as usize].write_blocked {
+            let down = self.exchanges[ex as usize].down;
+            self.pause_down(down, pause::PEER, true);
+        }
+    }
+
+    fn body_piece(&mut self, ex: u32, up: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+        let conn = ConnId::Up(up);
+        if self.exchanges[ex as usize].head.length == BodyLength::Streamed {
+            if range.is_empty() {
+                return;
+            }
+            write::chunk_size(self.actions.buffer(conn), range.len());
+            self.actions.forward(conn, input, range, direct);
+            self.actions.buffer(conn).extend_from_slice(b"\r\n");
+        } else {
+            self.actions.forward(conn, input, range, direct);
+        }
+    }
+
+    /// The request is complete and all of it was written.
+    pub(super) fn request_end_up(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some(id) = exchange.up else { return };
+        if exchange.head.length == BodyLength::Streamed {
+            let empty = Default::default();
+            let down = self.downs.get(exchange.down as usize).filter(|_| !exchange.orphan);
+            let trailers = down.map_or(&empty, |d| &d.server.trailers);
+            write::last_chunk(self.actions.buffer(ConnId::Up(id)), trailers);
+        }
+        exchange.sent = Some(self.now.mono);
+        let wait = self.first_byte_timeout(ex);
+        if self.exchanges[ex as usize].stage == Stage::Sending {
+            let up = &mut self.ups[id as usize];
+            self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
+        }
+    }
+
+    fn first_byte_timeout(&self, ex: u32) -> Duration {
+        let exchange = &self.exchanges[ex as usize];
+        let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else {
+            return Duration::from_secs(60);
+        };
+        let plan = &revision.routes[route as usize];
+        let service = plan.service.map(|s| &revision.services[s as usize]);
+        plan.shape.first_byte_timeout.or(service.map(|s| s.first_byte_timeout)).unwrap_or(Duration::from_secs(60))
+    }
+
+    pub(super) fn upstream_body_timeout(&self, ex: u32) -> Duration {
+        let exchange = &self.exchanges[ex as usize];
+        let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else {
+            return Duration::from_secs(60);
+        };
+        let plan = &revision.routes[route as usize];
+        let service = plan.service.map(|s| &revision.services[s as usize]);
+        plan.shape.body_timeout.or(service.map(|s| s.body_timeout)).unwrap_or(Duration::from_secs(60))
+    }
+
+    pub(super) fn upstream_input(&mut self, id: u32, bytes: &[u8]) {
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        if up.closing {
+            return;
+        }
+        if up.exchange.is_none() {
+            // Bytes nobody asked for: whatever they are, this connection is not used again.
+            return self.close_up(id);
+        }
+        if up.kept.is_empty() {
+            let used = self.upstream_consume(id, bytes, true);
+            if used < bytes.len() {
+                if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
+                    up.kept.extend_from_slice(&bytes[used..]);
+                }
+            }
+        } else {
+            let mut kept = std::mem::take(&mut up.kept);
+            kept.extend_from_slice(bytes);
+            let used = self.upstream_consume(id, &kept, false);
+            if used < kept.len() {
+                kept.drain(..used);
+                if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
+                    up.kept = kept;
+                }
+            }
+        }
+    }
+
+    fn upstream_consume(&mut self, id: u32, input: &[u8], direct: bool) -> usize {
+        let mut at = 0;
+        loop {
+            let Some(up) = self.ups.get_mut(id as usize) else { return input.len() };
+            let Some(ex) = up.exchange.filter(|_| !up.closing) else {
+                // The answer is complete. More bytes than were asked for: not used again.
+                if at < input.len() && !up.closing {
+                    self.close_up(id);
+                }
+                return input.len();
+            };
+            let limits = HeadLimits { bytes: up.max_head, ..HeadLimits::default() };
+            match up.client.read(&input[at..], &limits, &mut self.response) {
+                Ok((used, event)) => {
+                    let base = at;
+                    at += used;
+                    match event {
+                        ResponseEvent::NeedMore => return at,
+                        ResponseEvent::Interim => self.interim(ex),
+                        ResponseEvent::Head => {
+                            let exchange = &mut self.exchanges[ex as usize];
+                            let sent = exchange.sent.unwrap_or(self.now.mono);
+                            exchange.upstream_ns = self.now.mono.since(sent).as_nanos() as u64;
+                            self.answer_head(ex);
+                        }
+                        ResponseEvent::Data(range) => {
+                            self.answer_data(ex, input, base + range.start..base + range.end, direct);
+                        }
+                        ResponseEvent::End => {
+                            std::mem::swap(&mut self.trailers, &mut up.client.trailers);
+                            self.answer_end(ex);
+                        }
+                    }
+                    let bodied = matches!(self.exchanges.get(ex as usize), Some(e) if e.up == Some(id));
+                    if bodied && at == input.len() {
+                        let wait = self.upstream_body_timeout(ex);
+                        let up = &mut self.ups[id as usize];
+                        self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
+                    }
+                }
+                Err(_) => {
+                    self.close_up(id);
+                    self.attempt_failed(ex, Code::BadUpstream, false);
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    pub(super) fn upstream_eof(&mut self, id: u32) -> AfterEof {
+        let Some(up) = self.ups.get_mut(id as usize) else { return AfterEof::Close };
+        let Some(ex) = up.exchange else {
+            up.closing = true;
+            self.pool.remove(up.endpoint, id);
+            return AfterEof::Close;
+        };
+        if self.exchanges[ex as usize].stage == Stage::Tunnel {
+            let down = self.exchanges[ex as usize].down;
+            if self.downs.contains(down as usize) {
+                self.actions.push(Action::WriteEof(ConnId::Down(down)));
+            }
+            return AfterEof::KeepOpen;
+        }
+        if up.client.closed() {
+            self.answer_end(ex);
+        } else {
+            up.closing = true;
+            self.attempt_failed(ex, Code::UpstreamReset, true);
+        }
+        AfterEof::Close
+    }
+
+    pub(super) fn upstream_lost(&mut self, id: u32) {
+        let Some(mut up) = self.ups.try_remove(id as usize) else { return };
+        if up.exchange.is_none() {
+            self.pool.remove(up.endpoint, id);
+        }
+        self.pool.closed(up.endpoint);
+        self.wake_waiting(up.endpoint);
+        if let Some(ex) = up.exchange {
+            let exchange = &mut self.exchanges[ex as usize];
+            exchange.up = None;
+            if exchange.stage == Stage::Tunnel {
+                return self.tunnel_end(ex);
+            }
+            if up.client.closed() {
+                self.answer_end(ex);
+            } else {
+                self.attempt_failed(ex, Code::UpstreamReset, true);
+            }
+        }
+    }
+
+    /// An attempt came to nothing: another one if the rules allow, else the client is told.
+    ///
+    /// `silent`: no byte of an answer had come.
+    pub(super) fn attempt_failed(&mut self, ex: u32, code: Code, silent: bool) {
+        let reused = self.exchanges[ex as usize].up.and_then(|up| self.ups.get(up as usize)).map(|u| u.served > 1);
+        self.exchanges[ex as usize].upstream_failed = true;
+        self.end_attempt(ex, 0, Some(code));
+        self.drop_upstream(ex);
+        let exchange = &mut self.exchanges[ex as usize];
+        if exchange.answer_begun {
+            return self.cut(ex, code);
+        }
+        let Some((revision, route)) = exchange.revision.clone().zip(exchange.route) else { return };
+        let retry = revision.routes[route as usize].shape.retry.as_ref();
+        let idempotent = exchange.head.method.is_idempotent();
+        let replay = exchange.replayable && (exchange.request_complete || exchange.body_sent == 0);
+        // The keep-alive race (RFC 9112 §9.3.1): a reused connection that closes without a byte.
+        let race =
+            silent && code == Code::UpstreamReset && reused == Some(true) && idempotent && exchange.attempts == 1;
+        let unsent = matches!(code, Code::ConnectFailed | Code::ConnectTimeout);
+        let by_policy = retry.is_some_and(|r| {
+            exchange.attempts < r.attempts
+                && (idempotent || r.non_idempotent || unsent)
+                && exchange.body.len() as u64 <= r.max_body.0
+        });
+        if exchange.orphan || !replay || !(race || by_policy) || !self.try_again(ex, !race) {
+            self.refuse(ex, code, None);
+        }
+    }
+
+    /// Sends the request once more; false when the retry budget does not allow it.
+    ///
+    /// A `counted` retry goes to another endpoint where there is one, within the budget; the other kind
+    /// only replaces a connection that was closing as it was used.
+    pub(super) fn try_again(&mut self, ex: u32, counted: bool) -> bool {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some((revision, route)) = exchange.revision.clone().zip(exchange.route) else { return false };
+        let plan = &revision.routes[route as usize];
+        if !counted {
+            self.meter.add(Counter::Retries, 1);
+            self.connect(ex);
+            return true;
+        }
+        let (Some(retry), Some(service)) = (&plan.shape.retry, plan.service) else { return false };
+        if !self.balancer.retry_allowed(&revision.services[service as usize], retry.budget_percent) {
+            self.meter.add(Counter::RetriesDenied, 1);
+            return false;
+        }
+        self.meter.add(Counter::Retries, 1);
+        exchange.retrying = true;
+        exchange.tried.extend(exchange.endpoint);
+        if retry.backoff.is_zero() {
+            self.connect(ex);
+        } else {
+            exchange.stage = Stage::Backoff;
+            let jitter = self.entropy.draw() % (retry.backoff.as_nanos() as u64 / 2 + 1);
+            self.step_deadline(ex, retry.backoff + Duration::from_nanos(jitter));
+        }
+        true
+    }
+
+    /// The attempt at the current endpoint is over: its counters and its health.
+    pub(super) fn end_attempt(&mut self, ex: u32, status: u16, code: Option<Code>) {
+        let exchange = &mut self.exchanges[ex as usize];
+        if !exchange.counted {
+            return;
+        }
+        exchange.counted = false;
+        let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else { return };
+        let Some(service) = revision.routes[route as usize].service else { return };
+        let plan = &revision.services[service as usize];
+        let Some(index) = exchange.endpoint else { return };
+        let failed = code.is_some_and(|c| c != Code::ClientClosed) || status >= 500;
+        if std::mem::take(&mut exchange.retrying) {
+            self.balancer.retry_end(plan);
+        }
+        if self.balancer.finished(plan, index, &self.shared, self.now.mono, failed) {
+            self.meter.add(Counter::Ejections, 1);
+        }
+        let since = exchange.sent.unwrap_or(exchange.started);
+        self.meter.upstream(&Called {
+            endpoint: &revision.endpoint_labels[service as usize][index as usize],
+            method: &exchange.head.method,
+            scheme: Scheme::Http,
+            status,
+            code,
+            duration_ns: self.now.mono.since(since).as_nanos() as u64,
+        });
+    }
+
+    /// Parts the exchange from its upstream connection, which is not used again.
+    pub(super) fn drop_upstream(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        if let Some(id) = exchange.up.take() {
+            if let Some(up) = self.ups.get_mut(id as usize) {
+                up.exchange = None;
+                if up.connected {
+                    if !up.closing {
+                        up.closing = true;
+                        self.wheel.clear(&mut up.deadline);
+                        self.actions.push(Action::Abort(ConnId::Up(id)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection carried a complete exchange and is free.
+    pub(super) fn release_up(&mut self, id: u32) {
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        up.exchange = None;
+        self.wheel.clear(&mut up.deadline);
+        if up.client.reusable() && up.kept.is_empty() && !up.closing {
+            self.pause_up(id, pause::PEER, false);
+            self.idle_up(id);
+        } else {
+            self.close_up(id);
+        }
+    }
+
+    /// Gives a usable connection to whoever waits for one, or to the pool.
+    fn idle_up(&mut self, id: u32) {
+        let endpoint = self.ups[id as usize].endpoint;
+        if let Some((ex, service, index)) = self.next_waiter(endpoint) {
+            self.meter.add(Counter::PoolReuse, 1);
+            let Some(revision) = self.exchanges[ex as usize].revision.clone() else { return };
+            self.begin_attempt(ex, &revision.services[service as usize], index);
+            return self.send(ex, id);
+        }
+        let (max_idle, timeout) = self.revision.pooling(endpoint);
+        let expires = self.now.mono + timeout;
+        if let Some(evicted) = self.pool.put(endpoint, id, expires, max_idle) {
+            self.close_up(evicted);
+        }
+        if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
+            self.wheel.set(&mut up.deadline, expires, Timer::Up(id));
+        }
+    }
+
+    /// The exchange that has waited longest for this endpoint and still does: with its service and endpoint.
+    fn next_waiter(&mut self, endpoint: u64) -> Option<(u32, u32, u32)> {
+        while let Some((ex, serial)) = self.pool.next_waiter(endpoint) {
+            let exchange = self.exchanges.get(ex as usize);
+            let Some(exchange) = exchange.filter(|e| e.serial == serial && e.stage == Stage::Connecting) else {
+                continue;
+            };
+            let revision = exchange.revision.as_ref()?;
+            let service = exchange.route.and_then(|r| revision.routes[r as usize].service);
+            if let (Some(service), Some(index)) = (service, exchange.endpoint) {
+                return Some((ex, service, index));
+            }
+        }
+        None
+    }
+
+    /// A connection slot of this endpoint came free: whoever waits picks again.
+    fn wake_waiting(&mut self, endpoint: u64) {
+        if let Some((ex, _, _)) = self.next_waiter(endpoint) {
+            self.connect(ex);
+        }
+    }
+
+    pub(super) fn close_up(&mut self, id: u32) {
+        if let Some(up) = self.ups.get_mut(id as usize) {
+            if up.exchange.is_none() {
+                self.pool.remove(up.endpoint, id);
+            }
+            if !up.closing && up.connected {
+                up.closing = true;
+                self.wheel.clear(&mut up.deadline);
+                self.actions.push(Action::Close(ConnId::Up(id)));
+            }
+        }
+    }
+}
+
+fn connect_timeout(revision: &Revision, route: Option<u32>, service: Duration) -> Duration {
+    route.and_then(|r| revision.routes[r as usize].shape.connect_timeout).unwrap_or(service)
+}

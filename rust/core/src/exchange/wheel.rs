@@ -1,0 +1,141 @@
+//! One timer wheel for every deadline of a worker.
+//!
+//! Rules:
+//! 1. The wheel only wakes; whoever is woken compares its own deadline with the clock. Moving a deadline
+//!    later is therefore free, and stale entries are harmless.
+//! 2. An entry is kept per earliest wake-up ([`Deadline`] remembers it), so a busy connection adds none.
+//! 3. Resolution is [`SLOT`]; deadlines beyond the wheel's span wake once on the way.
+
+use crate::time::Instant;
+
+const SLOT: u64 = 20_000_000;
+const SLOTS: usize = 1024;
+
+/// A deadline and the wake-up it is sure of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deadline {
+    /// When; `None` for never.
+    at: Option<Instant>,
+    armed: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    Down(u32),
+    Up(u32),
+    Exchange(u32),
+}
+
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Vec<Vec<(Instant, Timer)>>,
+    /// The slot number (time / SLOT) up to which everything was fired.
+    done: u64,
+}
+
+impl Wheel {
+    pub fn new(now: Instant) -> Wheel {
+        Wheel { slots: vec![Vec::new(); SLOTS], done: now.0 / SLOT }
+    }
+
+    /// Sets `deadline` to `at` and makes sure its owner is woken by then.
+    pub fn set(&mut self, deadline: &mut Deadline, at: Instant, timer: Timer) {
+        deadline.at = Some(at);
+        if deadline.armed.is_none_or(|armed| at < armed) {
+            deadline.armed = Some(self.insert(at, timer));
+        }
+    }
+
+    pub fn clear(&mut self, deadline: &mut Deadline) {
+        deadline.at = None;
+    }
+
+    /// Called for a woken owner: true when its deadline has passed; otherwise it is armed again.
+    pub fn woken(&mut self, deadline: &mut Deadline, now: Instant, timer: Timer) -> bool {
+        deadline.armed = None;
+        match deadline.at {
+            Some(at) if at <= now => {
+                deadline.at = None;
+                true
+            }
+            Some(at) => {
+                deadline.armed = Some(self.insert(at, timer));
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn insert(&mut self, at: Instant, timer: Timer) -> Instant {
+        let slot = (at.0.div_ceil(SLOT)).clamp(self.done + 1, self.done + SLOTS as u64 - 1);
+        self.slots[slot as usize % SLOTS].push((at, timer));
+        Instant(slot * SLOT)
+    }
+
+    /// Moves everything due by `now` into `woken`.
+    pub fn advance(&mut self, now: Instant, woken: &mut Vec<Timer>) {
+        let target = now.0 / SLOT;
+        if target >= self.done + SLOTS as u64 {
+            // A long stall (or a suspended machine): one full turn covers every slot.
+            self.done = target - SLOTS as u64;
+        }
+        while self.done < target {
+            self.done += 1;
+            woken.extend(self.slots[self.done as usize % SLOTS].drain(..).map(|(_, timer)| timer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn wakes_in_time_and_never_early() {
+        let start = Instant(7_000_000_000);
+        let mut wheel = Wheel::new(start);
+        let mut deadlines: Vec<Deadline> = vec![Deadline::default(); 200];
+        let due = |i: usize| start + Duration::from_millis(i as u64 * 313);
+        for (i, d) in deadlines.iter_mut().enumerate() {
+            wheel.set(d, due(i), Timer::Down(i as u32));
+        }
+        let mut fired = vec![None; deadlines.len()];
+        let mut woken = Vec::new();
+        for step in 0..8000u64 {
+            let now = start + Duration::from_millis(step * 10);
+            wheel.advance(now, &mut woken);
+            for timer in woken.drain(..) {
+                let Timer::Down(i) = timer else { unreachable!() };
+                if wheel.woken(&mut deadlines[i as usize], now, timer) {
+                    fired[i as usize] = Some(now);
+                }
+            }
+        }
+        for (i, at) in fired.iter().enumerate() {
+            let at = at.expect("every deadline fires");
+            assert!(at >= due(i) && at.since(due(i)) <= Duration::from_millis(40), "{i}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_moved_later_fires_once_and_one_moved_earlier_in_time() {
+        let start = Instant(0);
+        let mut wheel = Wheel::new(start);
+        let mut d = Deadline::default();
+        wheel.set(&mut d, start + Duration::from_secs(1), Timer::Up(1));
+        wheel.set(&mut d, start + Duration::from_secs(3), Timer::Up(1));
+        wheel.set(&mut d, start + Duration::from_secs(2), Timer::Up(1));
+        let (mut fired, mut woken) = (Vec::new(), Vec::new());
+        for ms in (0..5000u64).step_by(10) {
+            let now = start + Duration::from_millis(ms);
+            wheel.advance(now, &mut woken);
+            for timer in woken.drain(..) {
+                if wheel.woken(&mut d, now, timer) {
+                    fired.push(ms);
+                }
+            }
+        }
+        assert_eq!(fired, [2000]);
+    }
+}

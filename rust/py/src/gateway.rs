@@ -1,0 +1,385 @@
+//! The gateway as Python holds it: an engine, the transports it speaks through, and the audit log behind it.
+//!
+//! Rules:
+//! 1. One lock around the engine, held while it thinks and never while Python runs: actions are taken out,
+//!    the lock is released, *then* transports are called – `pause_writing` comes back from inside `write`.
+//! 2. Records go to the audit writer before the actions of the same callback are carried out.
+//! 3. Nothing raises into the event loop: every callback ends in [`Gateway::guarded`].
+
+use crate::audit_writer::AuditWriter;
+use crate::revision::Revision;
+use crate::shared::Shared;
+use crate::wire::{Acceptor, Wire};
+use pygate_core::balance::Address;
+use pygate_core::exchange::{Action, Batch, ConnId, Decision, Engine};
+use pygate_core::time::{Instant, Now};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A connection's transport and its two methods that every request needs.
+pub struct Handle {
+    pub transport: Py<PyAny>,
+    pub write: Py<PyAny>,
+    pub writelines: Py<PyAny>,
+}
+
+struct State {
+    engine: Engine,
+    downs: Vec<Option<Arc<Handle>>>,
+    ups: Vec<Option<Arc<Handle>>>,
+    records: Vec<u8>,
+    /// Log sequence of the record before the engine's first.
+    base: u64,
+    broken: bool,
+}
+
+/// What the callbacks of one worker share.
+pub struct Gateway {
+    state: Mutex<State>,
+    writer: AuditWriter,
+    /// `connect(protocol, host, port, path, timeout)`: starts opening a connection.
+    connect: Py<PyAny>,
+    /// `plugin(exchange, serial, response)`, or None.
+    plugin: Option<Py<PyAny>>,
+}
+
+type Planned = (Action, Option<Arc<Handle>>);
+
+impl Gateway {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic inside the engine was counted and its connection closed; the rest goes on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the engine work and carries out what it asks for. `input` is what it was given, if anything.
+    pub fn run<R>(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        input: Option<&Bound<'_, PyBytes>>,
+        work: impl FnOnce(&mut Engine, Now) -> R,
+    ) -> R {
+        let mut state = self.lock();
+        let result = work(&mut state.engine, now());
+        let planned = self.plan(&mut state);
+        drop(state);
+        if !planned.is_empty() {
+            let used = self.perform(py, planned, input);
+            self.lock().engine.recycle(used);
+        }
+        result
+    }
+
+    /// Hands records over and pairs every action with its transport.
+    fn plan(&self, state: &mut State) -> Vec<Planned> {
+        let mut records = std::mem::take(&mut state.records);
+        let batch: Batch = state.engine.take_records(&mut records);
+        if batch.records > 0 && self.writer.append(&records, batch.records, batch.durable).is_none() {
+            // Nothing was taken: what was counted as made will never be durable.
+            state.base = state.base.wrapping_sub(u64::from(batch.records));
+            state.engine.audit_broken(now(), true);
+        }
+        state.records = records;
+        let actions = state.engine.take_actions();
+        actions
+            .into_iter()
+            .map(|action| {
+                let handle = match &action {
+                    Action::Write { conn, .. }
+                    | Action::WriteInput { conn, .. }
+                    | Action::WriteEof(conn)
+                    | Action::Close(conn)
+                    | Action::Abort(conn)
+                    | Action::Pause(conn)
+                    | Action::Resume(conn) => match *conn {
+                        ConnId::Down(id) => state.downs.get(id as usize).cloned().flatten(),
+                        ConnId::Up(id) => state.ups.get(id as usize).cloned().flatten(),
+                    },
+                    Action::Connect { .. } | Action::Plugin { .. } => None,
+                };
+                (action, handle)
+            })
+            .collect()
+    }
+
+    fn perform(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        planned: Vec<Planned>,
+        input: Option<&Bound<'_, PyBytes>>,
+    ) -> Vec<Action> {
+        let mut at = 0;
+        while at < planned.len() {
+            let (action, handle) = &planned[at];
+            // Consecutive writes to one connection become one call.
+            let mut next = at + 1;
+            if let Some(conn) = written(action) {
+                while next < planned.len() && written(&planned[next].0) == Some(conn) {
+                    next += 1;
+                }
+            }
+            let done = match (action, handle) {
+                (Action::Connect { up, address, timeout }, _) => self.open(py, *up, address, *timeout),
+                (Action::Plugin { exchange, serial, response }, _) => {
+                    self.plugin.as_ref().map_or(Ok(()), |p| p.call1(py, (*exchange, *serial, *response)).map(drop))
+                }
+                (_, None) => Ok(()),
+                (Action::Write { .. } | Action::WriteInput { .. }, Some(handle)) => {
+                    write(py, handle, &planned[at..next], input)
+                }
+                (Action::WriteEof(_), Some(h)) => method(py, h, intern!(py, "write_eof")),
+                (Action::Close(_), Some(h)) => method(py, h, intern!(py, "close")),
+                (Action::Abort(_), Some(h)) => method(py, h, intern!(py, "abort")),
+                (Action::Pause(_), Some(h)) => method(py, h, intern!(py, "pause_reading")),
+                (Action::Resume(_), Some(h)) => method(py, h, intern!(py, "resume_reading")),
+            };
+            if let Err(error) = done {
+                // A transport that is already closing refuses work; anything else is a defect and counted.
+                if !error.is_instance_of::<pyo3::exceptions::PyRuntimeError>(py) {
+                    self.lock().engine.count_panic();
+                    error.write_unraisable(py, None);
+                }
+            }
+            at = next;
+        }
+        planned.into_iter().map(|(action, _)| action).collect()
+    }
+
+    /// Begins to open a connection to an endpoint.
+    fn open(self: &Arc<Self>, py: Python<'_>, up: u32, address: &Address, timeout: Duration) -> PyResult<()> {
+        let wire = Py::new(py, Wire::upstream(self.clone(), up))?;
+        let seconds = timeout.as_secs_f64();
+        let started = match address {
+            Address::Tcp { host, port } => {
+                self.connect.call1(py, (&wire, host.as_str(), *port, py.None(), seconds)).map(drop)
+            }
+            Address::Unix(path) => {
+                self.connect.call1(py, (&wire, py.None(), 0, path.as_str(), seconds)).map(drop)
+            }
+        };
+        if started.is_err() {
+            self.run(py, None, |engine, now| engine.connect_failed(now, up, false));
+        }
+        started
+    }
+
+    /// Ties a transport to the engine's number for it.
+    pub fn attach(&self, conn: ConnId, handle: Handle) {
+        let mut state = self.lock();
+        let (list, id) = match conn {
+            ConnId::Down(id) => (&mut state.downs, id as usize),
+            ConnId::Up(id) => (&mut state.ups, id as usize),
+        };
+        if list.len() <= id {
+            list.resize_with(id + 1, || None);
+        }
+        list[id] = Some(Arc::new(handle));
+    }
+
+    /// Forgets a transport; the caller drops it outside the lock.
+    pub fn detach(&self, conn: ConnId) -> Option<Arc<Handle>> {
+        let mut state = self.lock();
+        match conn {
+            ConnId::Down(id) => state.downs.get_mut(id as usize).and_then(Option::take),
+            ConnId::Up(id) => state.ups.get_mut(id as usize).and_then(Option::take),
+        }
+    }
+
+    /// Runs a callback so that neither panic nor exception reaches the loop; `transport` is aborted then.
+    pub fn guarded(&self, py: Python<'_>, transport: Option<&Py<PyAny>>, callback: impl FnOnce() -> PyResult<()>) {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback));
+        let error = match result {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        self.lock().engine.count_panic();
+        if let Some(error) = error {
+            error.write_unraisable(py, None);
+        }
+        if let Some(transport) = transport {
+            let _ = transport.call_method0(py, intern!(py, "abort"));
+        }
+    }
+}
+
+fn written(action: &Action) -> Option<ConnId> {
+    match action {
+        Action::Write { conn, .. } | Action::WriteInput { conn, .. } => Some(*conn),
+        _ => None,
+    }
+}
+
+fn method(py: Python<'_>, handle: &Handle, name: &Bound<'_, pyo3::types::PyString>) -> PyResult<()> {
+    handle.transport.call_method0(py, name).map(drop)
+}
+
+/// One `write` for one piece, one `writelines` for several.
+fn write(py: Python<'_>, handle: &Handle, pieces: &[Planned], input: Option<&Bound<'_, PyBytes>>) -> PyResult<()> {
+    let piece = |action: &Action| -> PyResult<Option<Py<PyAny>>> {
+        Ok(match action {
+            Action::Write { data, .. } if data.is_empty() => None,
+            Action::Write { data, .. } => Some(PyBytes::new(py, data).into_any().unbind()),
+            Action::WriteInput { start, end, .. } => match input {
+                Some(bytes) if *start == 0 && *end == bytes.as_bytes().len() => Some(bytes.clone().into_any().unbind()),
+                Some(bytes) => bytes.as_bytes().get(*start..*end).map(|b| PyBytes::new(py, b).into_any().unbind()),
+                None => None,
+            },
+            _ => None,
+        })
+    };
+    if let [(action, _)] = pieces {
+        return match piece(action)? {
+            Some(bytes) => handle.write.call1(py, (bytes,)).map(drop),
+            None => Ok(()),
+        };
+    }
+    let list = PyList::empty(py);
+    for (action, _) in pieces {
+        if let Some(bytes) = piece(action)? {
+            list.append(bytes)?;
+        }
+    }
+    if list.is_empty() {
+        return Ok(());
+    }
+    handle.writelines.call1(py, (list,)).map(drop)
+}
+
+/// Both clocks.
+pub fn now() -> Now {
+    let read = |clock| {
+        let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `t` is valid for writing and both clocks exist on Linux.
+        unsafe { libc::clock_gettime(clock, &mut t) };
+        t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+    };
+    Now { mono: Instant(read(libc::CLOCK_MONOTONIC)), wall_ns: read(libc::CLOCK_REALTIME) }
+}
+
+/// One worker's data plane.
+#[pyclass(frozen, name = "Gateway", module = "pygate._core")]
+pub struct PyGateway {
+    gateway: Arc<Gateway>,
+}
+
+#[pymethods]
+impl PyGateway {
+    /// Starts the audit writer and the engine.
+    ///
+    /// `connect(protocol, host, port, path, timeout)` begins to open a connection; `plugin(exchange, serial,
+    /// response)` runs a route's plugins. Raises `OSError` when the audit directory cannot be used.
+    #[new]
+    #[pyo3(signature = (shared, worker, revision, audit_dir, segment_size, flush_interval, connect, plugin=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        shared: &Shared,
+        worker: u32,
+        revision: &Revision,
+        audit_dir: PathBuf,
+        segment_size: u64,
+        flush_interval: f64,
+        connect: Py<PyAny>,
+        plugin: Option<Py<PyAny>>,
+    ) -> PyResult<PyGateway> {
+        let mut seed = [0u8; 32];
+        getrandom::fill(&mut seed).map_err(|e| pyo3::exceptions::PyOSError::new_err(e.to_string()))?;
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(seed.chunks_exact(8)) {
+            *word = bytes.iter().fold(0, |n, &b| n << 8 | u64::from(b));
+        }
+        let interval = Duration::try_from_secs_f64(flush_interval).unwrap_or(Duration::from_millis(20));
+        let writer = AuditWriter::start(&audit_dir, worker, segment_size, interval)?;
+        let engine = Engine::new(shared.memory.clone(), worker as usize, words, revision.compiled.clone(), now());
+        let state = State {
+            engine,
+            downs: Vec::new(),
+            ups: Vec::new(),
+            records: Vec::new(),
+            base: writer.durable_seq(),
+            broken: false,
+        };
+        Ok(PyGateway { gateway: Arc::new(Gateway { state: Mutex::new(state), writer, connect, plugin }) })
+    }
+
+    /// A protocol factory for `loop.create_server`.
+    fn acceptor(&self, entrypoint: String) -> Acceptor {
+        Acceptor::new(self.gateway.clone(), entrypoint)
+    }
+
+    /// New requests are served by `revision` from now on.
+    fn publish(&self, revision: &Revision) {
+        self.gateway.lock().engine.publish(revision.compiled.clone());
+    }
+
+    /// To be called every 20 ms.
+    fn tick(&self, py: Python<'_>) {
+        self.gateway.guarded(py, None, || {
+            self.gateway.run(py, None, |engine, now| engine.tick(now));
+            Ok(())
+        });
+    }
+
+    /// File descriptor to watch for reading; call `audit_ready` then.
+    #[getter]
+    fn audit_fd(&self) -> i32 {
+        self.gateway.writer.eventfd()
+    }
+
+    fn audit_ready(&self, py: Python<'_>) {
+        let gateway = &self.gateway;
+        gateway.guarded(py, None, || {
+            gateway.writer.clear_eventfd();
+            let durable = gateway.writer.durable_seq();
+            let broken = gateway.writer.is_broken();
+            let changed = {
+                let mut state = gateway.lock();
+                let count = durable.wrapping_sub(state.base);
+                (std::mem::replace(&mut state.broken, broken) != broken, count)
+            };
+            gateway.run(py, None, |engine, now| {
+                engine.durable(now, changed.1);
+                if changed.0 {
+                    engine.audit_broken(now, broken);
+                }
+            });
+            Ok(())
+        });
+    }
+
+    /// What a route's plugins decided: `None` goes on, a dict answers, a string is an error code's name.
+    #[pyo3(signature = (exchange, serial, failed=false))]
+    fn plugin_done(&self, py: Python<'_>, exchange: u32, serial: u64, failed: bool) {
+        self.gateway.run(py, None, |engine, now| {
+            let decision = if failed {
+                Decision::Refuse(pygate_core::error::Code::PluginFailed)
+            } else {
+                Decision::Continue
+            };
+            engine.plugin_done(now, exchange, serial, decision);
+        });
+    }
+
+    /// No new connections or requests; idle connections close.
+    fn drain(&self, py: Python<'_>) {
+        self.gateway.run(py, None, |engine, now| engine.drain(now));
+    }
+
+    #[getter]
+    fn open_connections(&self) -> usize {
+        self.gateway.lock().engine.open_connections()
+    }
+
+    #[getter]
+    fn in_flight(&self) -> usize {
+        self.gateway.lock().engine.in_flight()
+    }
+
+    /// Writes what is left of the audit log and ends its thread. Blocks; call it when nothing is served.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.gateway.writer.flush_and_stop())?)
+    }
+}

@@ -1,0 +1,41 @@
+//! A compiled revision, as Python holds it.
+
+use pygate_core::config::Config;
+use pygate_core::error::Problem;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+/// Everything that decides an answer. Immutable; may be compiled on any thread.
+#[pyclass(frozen, module = "pygate._core")]
+pub struct Revision {
+    pub compiled: Arc<pygate_core::revision::Revision>,
+}
+
+#[pymethods]
+impl Revision {
+    /// Compiles a configuration (JSON with resolved secrets) under `name` (12 hex digits).
+    ///
+    /// Raises `ValueError` whose only argument is a JSON list of problems (`path`, `message`, `expected`,
+    /// `nearest`).
+    #[new]
+    #[pyo3(signature = (config, name, workers=1))]
+    fn new(py: Python<'_>, config: &[u8], name: &str, workers: usize) -> PyResult<Revision> {
+        py.detach(|| {
+            let config: Config = serde_json::from_slice(config)
+                .map_err(|e| refused(&[Problem::new("", format!("not a configuration: {e}"))]))?;
+            let compiled =
+                pygate_core::revision::Revision::compile(&config, name, workers, None).map_err(|p| refused(&p))?;
+            Ok(Revision { compiled: Arc::new(compiled) })
+        })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.compiled.name
+    }
+}
+
+fn refused(problems: &[Problem]) -> PyErr {
+    PyValueError::new_err(serde_json::to_string(problems).unwrap_or_default())
+}
