@@ -143,7 +143,12 @@ class Revision:
     """Everything that decides an answer. Immutable."""
     def __init__(self, config: bytes, name: str, workers: int = 1) -> None: ...
     @property
+    def audit_dir(self) -> str: ...
+    @property
     def name(self) -> str: ...
+
+def check(config: bytes) -> str:
+    """Everything wrong with a configuration: a JSON list of problems, empty when it compiles."""
 
 class Wire:
     """An asyncio protocol; made by the gateway."""
@@ -160,9 +165,6 @@ class Gateway:
         shared: Shared,
         worker: int,
         revision: Revision,
-        audit_dir: str | PathLike[str],
-        segment_size: int,
-        flush_interval: float,
         connect: Callable[[Wire, str | None, int, str | None, float], None],
         plugin: Callable[[int, int, bool], None] | None = None,
     ) -> None: ...

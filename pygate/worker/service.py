@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from pygate import _core
 
 TICK = 0.02
@@ -38,17 +36,8 @@ class Service:
         if self._gateway is not None:
             self._gateway.publish(compiled)
             return
-        audit = orjson.loads(config).get("audit", {})
         loop = asyncio.get_running_loop()
-        self._gateway = gateway = _core.Gateway(
-            self._shared,
-            self._slot,
-            compiled,
-            audit.get("dir", "run/audit"),
-            audit.get("segment_bytes", 64 << 20),
-            audit.get("flush_seconds", 0.02),
-            self._connect,
-        )
+        self._gateway = gateway = _core.Gateway(self._shared, self._slot, compiled, self._connect)
         loop.add_reader(gateway.audit_fd, gateway.audit_ready)
         self._tick(loop, gateway)
         for name, sock in self._listeners.items():

@@ -8,7 +8,7 @@
 
 use crate::balance::{share_of, ServicePlan};
 use crate::config::ipnet_text::Net;
-use crate::config::{Config, Fail, RouteAudit};
+use crate::config::{Audit, Config, Fail, RouteAudit};
 use crate::error::Problem;
 use crate::guard::{Direction, Plan, Ruleset};
 use crate::http1::HeadLimits;
@@ -43,6 +43,7 @@ pub struct Revision {
     pub sample: u64,
     pub max_connections: usize,
     pub workers: usize,
+    pub audit: Audit,
     /// Endpoint key → idle connections kept by one worker, and for how long.
     pooling: HashMap<u64, (u32, Duration)>,
 }
@@ -211,6 +212,7 @@ impl Revision {
             sample: (config.telemetry.sample * u64::MAX as f64) as u64,
             max_connections: config.workers.max_connections as usize,
             workers: workers.max(1),
+            audit: config.audit.clone(),
             pooling,
         })
     }

@@ -16,7 +16,6 @@ use pygate_core::time::{Instant, Now};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -156,9 +155,7 @@ impl Gateway {
             Address::Tcp { host, port } => {
                 self.connect.call1(py, (&wire, host.as_str(), *port, py.None(), seconds)).map(drop)
             }
-            Address::Unix(path) => {
-                self.connect.call1(py, (&wire, py.None(), 0, path.as_str(), seconds)).map(drop)
-            }
+            Address::Unix(path) => self.connect.call1(py, (&wire, py.None(), 0, path.as_str(), seconds)).map(drop),
         };
         if started.is_err() {
             self.run(py, None, |engine, now| engine.connect_failed(now, up, false));
@@ -273,15 +270,11 @@ impl PyGateway {
     /// `connect(protocol, host, port, path, timeout)` begins to open a connection; `plugin(exchange, serial,
     /// response)` runs a route's plugins. Raises `OSError` when the audit directory cannot be used.
     #[new]
-    #[pyo3(signature = (shared, worker, revision, audit_dir, segment_size, flush_interval, connect, plugin=None))]
-    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (shared, worker, revision, connect, plugin=None))]
     fn new(
         shared: &Shared,
         worker: u32,
         revision: &Revision,
-        audit_dir: PathBuf,
-        segment_size: u64,
-        flush_interval: f64,
         connect: Py<PyAny>,
         plugin: Option<Py<PyAny>>,
     ) -> PyResult<PyGateway> {
@@ -291,8 +284,9 @@ impl PyGateway {
         for (word, bytes) in words.iter_mut().zip(seed.chunks_exact(8)) {
             *word = bytes.iter().fold(0, |n, &b| n << 8 | u64::from(b));
         }
-        let interval = Duration::try_from_secs_f64(flush_interval).unwrap_or(Duration::from_millis(20));
-        let writer = AuditWriter::start(&audit_dir, worker, segment_size, interval)?;
+        let audit = &revision.compiled.audit;
+        let dir = std::path::Path::new(&audit.dir);
+        let writer = AuditWriter::start(dir, worker, audit.segment_size.0, audit.flush_interval.0)?;
         let engine = Engine::new(shared.memory.clone(), worker as usize, words, revision.compiled.clone(), now());
         let state = State {
             engine,
@@ -354,11 +348,8 @@ impl PyGateway {
     #[pyo3(signature = (exchange, serial, failed=false))]
     fn plugin_done(&self, py: Python<'_>, exchange: u32, serial: u64, failed: bool) {
         self.gateway.run(py, None, |engine, now| {
-            let decision = if failed {
-                Decision::Refuse(pygate_core::error::Code::PluginFailed)
-            } else {
-                Decision::Continue
-            };
+            let decision =
+                if failed { Decision::Refuse(pygate_core::error::Code::PluginFailed) } else { Decision::Continue };
             engine.plugin_done(now, exchange, serial, decision);
         });
     }

@@ -25,6 +25,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(audit::encode_audit_outcome, m)?)?;
     m.add_class::<shared::Shared>()?;
     m.add_class::<revision::Revision>()?;
+    m.add_function(wrap_pyfunction!(revision::check, m)?)?;
     m.add_class::<gateway::PyGateway>()?;
     m.add_class::<wire::Acceptor>()?;
     m.add_class::<wire::Wire>()?;

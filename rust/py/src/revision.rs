@@ -30,10 +30,30 @@ impl Revision {
         })
     }
 
+    /// Where this revision's audit log lies.
+    #[getter]
+    fn audit_dir(&self) -> &str {
+        &self.compiled.audit.dir
+    }
+
     #[getter]
     fn name(&self) -> &str {
         &self.compiled.name
     }
+}
+
+/// Everything wrong with a configuration: a JSON list of problems, empty when it compiles.
+#[pyfunction]
+pub fn check(py: Python<'_>, config: &[u8]) -> String {
+    py.detach(|| {
+        let problems = match serde_json::from_slice::<Config>(config) {
+            Err(error) => vec![Problem::new("", format!("not a configuration: {error}"))],
+            Ok(config) => {
+                pygate_core::revision::Revision::compile(&config, "000000000000", 1, None).err().unwrap_or_default()
+            }
+        };
+        serde_json::to_string(&problems).unwrap_or_default()
+    })
 }
 
 fn refused(problems: &[Problem]) -> PyErr {

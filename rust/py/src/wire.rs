@@ -33,11 +33,7 @@ impl Acceptor {
 #[pymethods]
 impl Acceptor {
     fn __call__(&self) -> Wire {
-        Wire {
-            gateway: self.gateway.clone(),
-            role: Role::Down(self.entrypoint.clone()),
-            id: AtomicU32::new(NOBODY),
-        }
+        Wire { gateway: self.gateway.clone(), role: Role::Down(self.entrypoint.clone()), id: AtomicU32::new(NOBODY) }
     }
 }
 
