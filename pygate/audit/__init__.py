@@ -5,8 +5,8 @@ Reading happens in Rust (`pygate._core`); this package gives it types and words.
 
 from __future__ import annotations
 
-from pygate.audit.calls import Call, find, parse_status, query
+from pygate.audit.calls import Call, Status, find, parse_status, query
 from pygate.audit.tail import Tail
 from pygate.audit.verify import Segment, Summary, verify
 
-__all__ = ["Call", "Segment", "Summary", "Tail", "find", "parse_status", "query", "verify"]
+__all__ = ["Call", "Segment", "Status", "Summary", "Tail", "find", "parse_status", "query", "verify"]

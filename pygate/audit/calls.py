@@ -10,6 +10,8 @@ from uuid import UUID
 
 from pygate._core import audit_calls
 
+SKEW_NS = 60_000_000_000
+
 Call = dict[str, Any]
 """One call, keys as in `Tail.calls`."""
 
@@ -59,5 +61,11 @@ def query(
 
 
 def find(dir: str | PathLike[str], exchange: UUID) -> list[Call]:
-    """The calls with this id; more than one when a trusted client chose the same id again."""
+    """The calls with this id; more than one when a trusted client chose the same id again. Raises OSError."""
+    if exchange.version == 7:
+        # A UUIDv7 tells its time: older segments need not be read, unless a client's clock made it.
+        began_ns = (exchange.int >> 80) * 1_000_000
+        found = audit_calls(dir, limit=1000, since_ns=max(1, began_ns - SKEW_NS), exchange=exchange.bytes)
+        if found:
+            return found
     return audit_calls(dir, limit=1000, exchange=exchange.bytes)

@@ -90,6 +90,9 @@ class Style:
     def green(self, text: str) -> str:
         return self.paint("32", text)
 
+    def yellow(self, text: str) -> str:
+        return self.paint("33", text)
+
     def dim(self, text: str) -> str:
         return self.paint("2", text)
 
