@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import Any
+from typing import Any, TypedDict
 
 _Place = tuple[int, int, int]
 
@@ -26,6 +26,43 @@ class Shared:
     @property
     def workers(self) -> int:
         """Worker slots the file was made for."""
+
+    def set_health(self, key: int, up: bool | None) -> bool:
+        """What a check found about an endpoint (`endpoint_key`), None: not checked. False: no room in the table."""
+
+    def health(self, key: int) -> bool | None:
+        """What the last health check found, if there was one."""
+
+    def ejected_for(self, key: int) -> float | None:
+        """Seconds until the ejection of an endpoint ends; None when it is not ejected."""
+
+    def breaker(self, name: str) -> str:
+        """State of the circuit breaker policy called `name`: `closed`, `open` or `probing`."""
+
+    def clear_worker(self, slot: int) -> None:
+        """Gives back what a worker held of concurrency limits. Only for a worker whose process is gone."""
+
+def endpoint_key(service: str, url: str) -> int:
+    """Key of a service's endpoint in shared memory, by its URL as configured."""
+
+class HealthTarget(TypedDict):
+    """An endpoint to be checked: `host` and `port`, or `socket`; times in seconds."""
+
+    service: str
+    endpoint: str
+    key: int
+    host: str
+    port: int
+    socket: str
+    host_header: str
+    path: str
+    interval: float
+    timeout: float
+    healthy_after: int
+    unhealthy_after: int
+
+def health_targets(config: bytes) -> list[HealthTarget]:
+    """The endpoints a configuration (JSON) wants checked. Raises ValueError when it is not a configuration."""
 
 class MetricsReader:
     """Reads what all workers count."""

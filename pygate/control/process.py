@@ -192,6 +192,7 @@ class Control:
         have |= self._systemd
         self._open_shared(keep=bool(inheritance or orphans))
         self.supervisor.slots = self.shared.workers
+        self.supervisor.released = self.shared.clear_worker
         if inheritance is not None:
             self.supervisor.foreign_slots = inheritance.slots
         for orphan in orphans:

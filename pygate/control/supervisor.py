@@ -55,6 +55,8 @@ class Supervisor:
         self.listeners: dict[str, Listener] = {}
         #: Slots that a predecessor's workers still hold.
         self.foreign_slots: set[int] = set()
+        #: Called with a slot that no process owns any more, before the next one does.
+        self.released: Callable[[int], None] = lambda slot: None
         self._shared = shared
         self._command = command or WORKER_COMMAND
         self._revision: tuple[str, Path] | None = None
@@ -195,6 +197,7 @@ class Supervisor:
 
     async def _spawn(self, slot: int) -> WorkerProcess:
         assert self._revision is not None
+        self.released(slot)
         worker = await WorkerProcess.spawn(
             self._command, slot, self.generation, self._shared, self.listeners, self.heard
         )
@@ -235,6 +238,7 @@ class Supervisor:
 
     def _gone(self, worker: WorkerProcess) -> None:
         self.workers.discard(worker)
+        self.released(worker.slot)
         if self._stopping or worker.draining or worker.generation != self.generation:
             return
         if worker.slot in self._starting:

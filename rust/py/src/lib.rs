@@ -29,6 +29,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<gateway::PyGateway>()?;
     m.add_class::<wire::Acceptor>()?;
     m.add_class::<wire::Wire>()?;
+    m.add_function(wrap_pyfunction!(shared::endpoint_key, m)?)?;
+    m.add_function(wrap_pyfunction!(shared::health_targets, m)?)?;
     m.add_class::<observe::MetricsReader>()?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;

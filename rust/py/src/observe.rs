@@ -34,7 +34,7 @@ impl MetricsReader {
 }
 
 /// CLOCK_MONOTONIC, which all processes of a host share.
-fn now() -> Instant {
+pub fn now() -> Instant {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place to write to.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };

@@ -1,7 +1,14 @@
 //! The shared memory file, as Python holds it.
 
+use crate::observe::now;
+use pygate_core::balance::{self, state, Address, ServicePlan};
+use pygate_core::config::Config;
+use pygate_core::limit;
+use pygate_core::policy::breaker_state;
 use pygate_core::shared::{Layout, Shared as Memory};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +23,9 @@ impl Shared {
     /// Makes a fresh file for `workers` slots, replacing what was there. Raises `OSError`.
     #[staticmethod]
     fn create(path: PathBuf, workers: usize) -> PyResult<Shared> {
-        Ok(Shared { memory: Arc::new(Memory::create(&path, Layout::for_workers(workers))?) })
+        let memory = Memory::create(&path, Layout::for_workers(workers))?;
+        limit::seed(&memory, getrandom::u64().map_err(|e| PyRuntimeError::new_err(e.to_string()))?);
+        Ok(Shared { memory: Arc::new(memory) })
     }
 
     /// Opens a file made by `create`. Raises `OSError` when it is missing or of another version.
@@ -30,4 +39,88 @@ impl Shared {
     fn workers(&self) -> usize {
         self.memory.layout().workers
     }
+
+    /// Says what a health check found about an endpoint (`endpoint_key`): up, down, or None: not checked.
+    /// False when the table has no room; the endpoint then counts as up.
+    fn set_health(&self, key: u64, up: Option<bool>) -> bool {
+        let now = now();
+        let entry = match up {
+            Some(_) => state::claim(&self.memory, key, now),
+            None => state::find(&self.memory, key),
+        };
+        let Some(entry) = entry else { return up.is_none() };
+        entry.touch(now);
+        entry.set(state::Word::Main, up.map_or(0, |up| if up { state::UP } else { state::DOWN }));
+        true
+    }
+
+    /// What the last health check found, if there was one.
+    fn health(&self, key: u64) -> Option<bool> {
+        match state::find(&self.memory, key)?.get(state::Word::Main) {
+            state::UP => Some(true),
+            state::DOWN => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Seconds until the ejection of an endpoint ends; None when it is not ejected.
+    fn ejected_for(&self, key: u64) -> Option<f64> {
+        let now = now();
+        let until = balance::ejected_until(state::find(&self.memory, key)?, now)?;
+        Some(until.since(now).as_secs_f64())
+    }
+
+    /// State of the circuit breaker policy called `name`: `"closed"`, `"open"` or `"probing"`.
+    fn breaker(&self, name: &str) -> &'static str {
+        breaker_state(&self.memory, name)
+    }
+
+    /// Requests in flight that a worker counted are given back. Only for a worker whose process is gone.
+    fn clear_worker(&self, slot: usize) {
+        if slot < self.memory.layout().workers {
+            limit::concurrency::clear_worker(&self.memory, slot);
+        }
+    }
+}
+
+/// Key of a service's endpoint in shared memory, by its URL as configured.
+#[pyfunction]
+pub fn endpoint_key(service: &str, url: &str) -> u64 {
+    balance::endpoint_key(service, url)
+}
+
+/// The endpoints a configuration (JSON) wants checked, one dict each: `service`, `endpoint` (label), `key`,
+/// `host` and `port` or `socket`, `host_header`, `path`, `interval`, `timeout` (seconds), `healthy_after`,
+/// `unhealthy_after`. Services that do not compile are left out. Raises `ValueError` when it is none at all.
+#[pyfunction]
+pub fn health_targets<'py>(py: Python<'py>, config: &[u8]) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let config: Config = serde_json::from_slice(config).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    let mut targets = Vec::new();
+    for (name, service) in &config.services {
+        let Ok(ServicePlan { endpoints, health: Some(health), .. }) = ServicePlan::compile(name, service) else {
+            continue;
+        };
+        for endpoint in endpoints.into_iter().filter(|e| e.weight > 0) {
+            let target = PyDict::new(py);
+            target.set_item("service", name)?;
+            target.set_item("endpoint", &endpoint.label)?;
+            target.set_item("key", endpoint.key)?;
+            let (host, port, socket) = match endpoint.address {
+                Address::Tcp { host, port } => (host, port, String::new()),
+                Address::Unix(path) => (String::new(), 0, path),
+            };
+            target.set_item("host", host)?;
+            target.set_item("port", port)?;
+            target.set_item("socket", socket)?;
+            let own = || String::from_utf8_lossy(&endpoint.host_header).into_owned();
+            target.set_item("host_header", health.host.clone().unwrap_or_else(own))?;
+            target.set_item("path", &health.path)?;
+            target.set_item("interval", health.interval.0.as_secs_f64())?;
+            target.set_item("timeout", health.timeout.0.as_secs_f64())?;
+            target.set_item("healthy_after", health.healthy_after)?;
+            target.set_item("unhealthy_after", health.unhealthy_after)?;
+            targets.push(target);
+        }
+    }
+    Ok(targets)
 }

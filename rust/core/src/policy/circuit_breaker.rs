@@ -13,7 +13,7 @@ use crate::balance::state::{self, Entry, Word};
 use crate::config::Duration;
 use crate::error::{Code, Problem};
 use crate::message::fields::Known;
-use crate::shared::stable_hash;
+use crate::shared::{stable_hash, Shared};
 use crate::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,10 +87,23 @@ impl Config {
         }
         Ok(Arc::new(CircuitBreaker {
             config: self.clone(),
-            key: stable_hash(&[b"circuit_breaker", name.as_bytes()]),
+            key: key(name),
             quarter: self.window.0.as_nanos() as u64 / 4,
             ratio: (self.failure_ratio * 1e6) as u64,
         }))
+    }
+}
+
+fn key(name: &str) -> u64 {
+    stable_hash(&[b"circuit_breaker", name.as_bytes()])
+}
+
+/// State of the breaker policy called `name`: `closed`, `open` or `probing`.
+pub fn breaker_state(shared: &Shared, name: &str) -> &'static str {
+    match state::find(shared, key(name)).map_or(CLOSED, |entry| entry.get(GATE) & 3) {
+        OPEN => "open",
+        PROBING => "probing",
+        _ => "closed",
     }
 }
 
@@ -243,12 +256,14 @@ mod tests {
         assert_eq!(passes(&mut bench, &*breaker, 6, false), 6);
         assert_eq!(passes(&mut bench, &*breaker, 9, true), 6, "opens at 6 of 12");
         assert_eq!(bench.fields(), "retry-after: 10");
+        assert_eq!(breaker_state(&bench.shared, "breaker"), "open");
         bench.advance(Span::from_millis(9_999));
         assert_eq!(call(&mut bench, &*reloaded, false), None, "another worker and revision see it too");
         bench.advance(Span::from_millis(1));
         // The probe is on its way: nobody else passes.
         let (probe, mut slot) = bench.request(&*breaker);
         assert!(matches!(probe, Flow::Next));
+        assert_eq!(breaker_state(&bench.shared, "breaker"), "probing");
         assert_eq!(passes(&mut bench, &*breaker, 5, false), 0);
         bench.upstream(true, true);
         breaker.on_end(&bench.end(), &mut slot);
@@ -256,6 +271,7 @@ mod tests {
         assert_eq!(call(&mut bench, &*breaker, false), None, "the failed probe opened it anew");
         bench.advance(Span::from_secs(1));
         assert!(call(&mut bench, &*breaker, false).is_some());
+        assert_eq!(breaker_state(&bench.shared, "breaker"), "closed");
         assert_eq!(passes(&mut bench, &*breaker, 9, true), 9, "closed, counting from the start");
         assert_eq!(passes(&mut bench, &*breaker, 1, true), 1);
         assert_eq!(call(&mut bench, &*breaker, false), None);

@@ -34,6 +34,8 @@ mod strip_prefix;
 mod testing;
 mod timeouts;
 
+pub use circuit_breaker::breaker_state;
+
 use crate::config::{Fail, Size};
 use crate::error::{Code, Problem};
 use crate::message::{Fields, PathOptions, Peer, RequestHead, ResponseHead};
