@@ -1,0 +1,1 @@
+"""Instruction counts of fixed core workloads under callgrind: `python -m bench.instructions`."""
