@@ -156,7 +156,8 @@ def test_schema_describes_every_key(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("250ms", 0.25), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("10us", 1e-5), ("1d", 86400)]
+    ("text", "expected"),
+    [("250ms", 0.25), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("10us", 1e-5), ("1d", 86400)],
 )
 def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == pytest.approx(expected)
