@@ -155,6 +155,17 @@ class Gateway:
         """Process id by slot of the workers that serve."""
         return {w["slot"]: w["pid"] for w in self.state()["workers"] if w["state"] == "ready"}
 
+    def wait_for_workers(self, other_than: dict[int, int]) -> dict[int, int]:
+        """The workers, as soon as all of them are others than those."""
+        old = set(other_than.values())
+
+        def replaced() -> dict[int, int]:
+            found = self.workers()
+            return found if len(found) == self.count and not old & set(found.values()) else {}
+
+        workers: dict[int, int] = wait_for(replaced, "other workers")
+        return workers
+
     @property
     def port(self) -> int:
         return int(self.state()["listening"]["web"].rpartition(":")[2])

@@ -50,7 +50,10 @@ def test_a_peer_that_talks_nonsense_is_cut_off() -> None:
         events: list[str] = []
         closed = asyncio.Event()
         channel = await Channel.attach(ours, lambda kind, _: events.append(kind), closed.set)
-        theirs.sendall(encode("stats", {}) + b"\xff\xff\xff\xff")
+        theirs.sendall(encode("stats", {}))
+        while not events:
+            await asyncio.sleep(0.01)
+        theirs.sendall(bytes([255]) * 4)
         await asyncio.wait_for(closed.wait(), 5)
         assert not channel.open
         channel.send("stop")

@@ -62,18 +62,18 @@ def test_killed_workers_are_replaced_and_nobody_is_refused(gateway: Gateway) -> 
         # Both at once: connections wait in the listener that the control process holds.
         os.kill(before[1], signal.SIGKILL)
         assert gateway.get(port=port)[0] == 200
-        old = set(before.values())
-        wait_for(lambda old=old: len(set(gateway.workers().values()) - old) == 2, "two new workers")
+        gateway.wait_for_workers(other_than=before)
     assert gateway.state()["restarts"] == 8
 
 
-def test_hung_start_backs_off(gateway: Gateway) -> None:
+def test_frequent_deaths_are_answered_ever_later(gateway: Gateway) -> None:
     gateway.start()
-    slot, pid = 0, gateway.workers()[0]
     for _ in range(3):
-        os.kill(pid, signal.SIGKILL)
-        pid = wait_for(lambda old=pid: gateway.workers().get(slot, old) - old, "a new worker") + pid
-    delays = [line.rsplit(" ", 2)[1] for line in gateway.log.splitlines() if "is started again" in line]
+        workers = gateway.workers()
+        os.kill(workers[0], signal.SIGKILL)
+        os.kill(workers[1], signal.SIGKILL)
+        gateway.wait_for_workers(other_than=workers)
+    delays = [line.rsplit(" ", 2)[1] for line in gateway.log.splitlines() if "worker 0 is started again" in line]
     assert delays == ["0.0", "0.1", "0.2"]
 
 
@@ -159,11 +159,10 @@ def test_upgrade_under_load_refuses_nobody(gateway: Gateway) -> None:
     slots = [set(gateway.workers())]
     with Load(gateway).running() as load:
         for _ in range(2):
-            old = gateway.pid
+            old, workers = gateway.pid, gateway.workers()
             result = upgrade(gateway)
             assert result["ok"] and result["old"] == old and result["new"] == gateway.pid != old, gateway.log
-            slots.append(set(wait_for(gateway.workers, "workers of the successor")))
-            wait_for(lambda: len(gateway.state()["workers"]) == 2, "the successor's state")
+            slots.append(set(gateway.wait_for_workers(other_than=workers)))
             if len(processes) == 1:
                 assert processes.pop().wait(15) == 0
     assert load.failures == [] and load.done > 20
