@@ -176,6 +176,7 @@ def encode_audit_outcome(
     revision: bytes = ...,
 ) -> bytes:
     """An encoded outcome record; a finding is (rule, action, shadow, response, start, end)."""
+
 class Revision:
     """Everything that decides an answer. Immutable."""
     def __init__(self, config: bytes, name: str, workers: int = 1) -> None: ...

@@ -57,6 +57,8 @@ class Service:
         gateway.drain()
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
+        # What was accepted in this turn of the loop reaches the gateway in the next.
+        await asyncio.sleep(TICK)
         while gateway.open_connections and loop.time() < end:
             await asyncio.sleep(TICK)
         await asyncio.to_thread(gateway.close)

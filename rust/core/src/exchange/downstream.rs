@@ -42,8 +42,14 @@ impl Engine {
         let read_closed = down.read_closed;
         self.consume_kept(id, kept);
         let idle = self.downs.get(id as usize).is_some_and(|d| d.exchange.is_none());
-        if idle && (read_closed || self.draining) {
+        if idle && read_closed {
             self.close_down(id);
+        } else if idle && self.draining {
+            let down = &mut self.downs[id as usize];
+            if down.head_begun.is_some() {
+                return;
+            }
+            self.wheel.set(&mut down.deadline, self.now.mono + super::DRAIN_GRACE, Timer::Down(id));
         }
     }
 

@@ -91,6 +91,11 @@ pub struct Engine {
     last_tick: Option<Instant>,
 }
 
+/// How long an idle connection of a draining worker may still bring a request.
+///
+/// Closing at once would reset what a client is sending at that moment, or a connection just accepted.
+const DRAIN_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What to do with a connection whose peer has closed its sending side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterEof {
@@ -156,7 +161,8 @@ impl Engine {
         let index = self.revision.entrypoint(entrypoint);
         let plan = index.map(|i| &self.revision.entrypoints[i as usize]);
         let (Some(index), Some(plan)) = (index, plan) else { return None };
-        if self.draining || self.downs.len() >= self.max_downs {
+        // While draining only those still come that were accepted before the listener closed: they are served.
+        if self.downs.len() >= self.max_downs {
             self.meter.add(Counter::ConnectionsRefused, 1);
             return None;
         }
@@ -168,6 +174,7 @@ impl Engine {
         }
         let trusted = plan.trusted_peers.iter().any(|net| net.contains(ip));
         let wait = if proxy_header { plan.head_timeout } else { plan.idle_timeout.min(plan.head_timeout) };
+        let wait = if self.draining { wait.min(DRAIN_GRACE) } else { wait };
         let entry = self.downs.vacant_entry();
         let id = entry.key() as u32;
         let mut down = Box::new(Down {
@@ -255,18 +262,14 @@ impl Engine {
         }
     }
 
-    /// No new connections or requests; answers announce the close. Idle connections close now.
+    /// Answers announce the close from now on. Idle connections stay for [`DRAIN_GRACE`]: a request may be on its way.
     pub fn drain(&mut self, now: Now) {
         self.now = now;
         self.draining = true;
-        let idle: Vec<u32> = self
-            .downs
-            .iter()
-            .filter(|(_, d)| d.exchange.is_none() && d.kept.is_empty() && !d.server.in_request())
-            .map(|(id, _)| id as u32)
-            .collect();
-        for id in idle {
-            self.close_down(id);
+        for (id, down) in &mut self.downs {
+            if down.exchange.is_none() && down.kept.is_empty() && !down.server.in_request() {
+                self.wheel.set(&mut down.deadline, now.mono + DRAIN_GRACE, Timer::Down(id as u32));
+            }
         }
         self.settle();
     }
