@@ -418,6 +418,8 @@ pub struct Telemetry {
     pub metrics_interval: Duration,
     /// JSON access log: `"stdout"`, `"stderr"`, `"off"` or a file.
     pub access_log: String,
+    /// Access records sent as OTLP logs.
+    pub logs: OtlpLogs,
     /// Added to the resource of every signal.
     pub resource: BTreeMap<String, String>,
     /// `deployment.environment.name`.
@@ -433,6 +435,7 @@ impl Default for Telemetry {
             sample: 0.1,
             metrics_interval: Duration::secs(15),
             access_log: "off".into(),
+            logs: OtlpLogs::default(),
             resource: BTreeMap::new(),
             environment: String::new(),
         }
@@ -445,6 +448,19 @@ pub enum OtlpProtocol {
     #[default]
     Http,
     Grpc,
+}
+
+/// Which calls are sent as OTLP logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpLogs {
+    /// Those of sampled traces.
+    #[default]
+    Sampled,
+    /// Every call.
+    All,
+    /// None.
+    Off,
 }
 
 /// The admin listener: metrics, health, revisions.

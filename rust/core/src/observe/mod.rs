@@ -199,6 +199,13 @@ impl Meter {
     }
 }
 
+/// Span id of the upstream attempt, made from the exchange's own: what goes upstream in `traceparent`, so that
+/// the control process can make the same client span from the record. Never zero.
+pub fn attempt_span(exchange_span: [u8; 8]) -> [u8; 8] {
+    let mixed = u64::from_be_bytes(exchange_span).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 32).max(1).to_be_bytes()
+}
+
 fn active(method: &Method, scheme: Scheme) -> usize {
     ACTIVE + labels::method_number(method) as usize + labels::METHODS.len() * usize::from(scheme == Scheme::Https)
 }

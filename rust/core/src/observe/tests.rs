@@ -185,3 +185,10 @@ fn a_file_too_small_counts_nothing_and_harms_nothing() {
     meter.loop_lag(NOW, 1);
     assert!(Snapshot::take(&shared, NOW).workers.is_empty());
 }
+
+/// `pygate.telemetry.spans.attempt_span_id` must agree (tests/telemetry/test_spans.py has the same values).
+#[test]
+fn attempt_spans_are_those_of_the_control_process() {
+    assert_eq!(hex::encode(attempt_span([0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7])), "af9b8b0bcb885608");
+    assert_eq!(attempt_span([0; 8]), [0, 0, 0, 0, 0, 0, 0, 1]);
+}
