@@ -4,6 +4,8 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, TypedDict
 
+__version__: str
+
 _Place = tuple[int, int, int]
 
 def read_toml(text: str) -> tuple[dict[str, Any], dict[str, tuple[_Place, _Place]]]:
@@ -63,6 +65,37 @@ class HealthTarget(TypedDict):
 
 def health_targets(config: bytes) -> list[HealthTarget]:
     """The endpoints a configuration (JSON) wants checked. Raises ValueError when it is not a configuration."""
+
+class MetricsWriter:
+    """A worker's pen in Python's hand: for tests and tools."""
+
+    def __init__(self, shared: Shared, worker: int) -> None: ...
+    def request(
+        self,
+        route: str,
+        method: str = "GET",
+        status: int = 200,
+        code: str = "",
+        *,
+        https: bool = False,
+        duration_ns: int = 0,
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+    ) -> None: ...
+    def upstream(
+        self,
+        service: str,
+        endpoint: str,
+        method: str = "GET",
+        status: int = 200,
+        code: str = "",
+        *,
+        duration_ns: int = 0,
+    ) -> None: ...
+    def begin(self, method: str = "GET", *, https: bool = False) -> None: ...
+    def add(self, name: str, n: int = 1, *, attribute: str = "") -> None: ...
+    def set(self, name: str, value: int, *, attribute: str = "") -> None: ...
+    def loop_lag(self, lag_ns: int) -> None: ...
 
 class MetricsReader:
     """Reads what all workers count."""

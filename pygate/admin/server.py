@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import importlib
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
@@ -122,10 +121,11 @@ class Admin:
         return _json({"revision": loaded.revision, "config": redact(orjson.loads(loaded.json))})
 
     async def _metrics(self, request: Request) -> Response:
-        prometheus: Any = importlib.import_module("pygate.telemetry.prometheus")
-        text = await asyncio.to_thread(prometheus.render)
-        body = text if isinstance(text, bytes) else str(text).encode()
-        return Response(200, body, "text/plain; version=0.0.4; charset=utf-8")
+        telemetry = self._control.telemetry
+        if telemetry is None:
+            return Response(503, b"telemetry is not running\n")
+        body, kind = await asyncio.to_thread(telemetry.prometheus, request.headers.get("accept", ""))
+        return Response(200, body, kind)
 
 
 def _is_address(host: str) -> bool:

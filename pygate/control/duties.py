@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pygate.control")
 
-DUTIES = ("pygate.admin.server", "pygate.control.health")
+DUTIES = ("pygate.admin.server", "pygate.control.health", "pygate.telemetry.duty")
 
 FIRST_DELAY = 0.5
 MOST_DELAY = 30.0

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pygate import _core
 from pygate.config import Loaded, load
@@ -32,6 +33,9 @@ from pygate.control.notify import Notifier
 from pygate.control.rundir import RunDir
 from pygate.control.supervisor import Supervisor, WorkerError
 from pygate.control.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from pygate.telemetry import Telemetry
 
 log = logging.getLogger("pygate.control")
 
@@ -88,6 +92,8 @@ class Control:
         self.serving = False
         self.stopping = False
         self.admin: Listener | None = None
+        #: There while its duty runs.
+        self.telemetry: Telemetry | None = None
         self._notifier = Notifier(os.environ)
         self._inheritance = Inheritance.take(os.environ)
         self._run = RunDir(options.run_dir, self._inheritance.lock if self._inheritance else None)

@@ -138,7 +138,9 @@ class AccessLog:
         if self._file is None:
             assert self._path is not None
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), "ab")
+            self._file = os.fdopen(
+                os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), "ab"
+            )
         return self._file
 
     def _in_place(self, file: BinaryIO) -> bool:

@@ -119,15 +119,19 @@ class Batcher(Generic[T]):
                 self._wake.notify()
 
     def stop(self, timeout: float) -> None:
-        """Delivers what is queued as far as `timeout` seconds allow, drops the rest and ends the thread.
+        """Delivers what is queued as far as `timeout` seconds allow, then drops the rest.
 
-        An export that hangs is left behind; its thread is a daemon.
+        A delivery that hangs is left behind; its thread is a daemon.
         """
         with self._wake:
             self._deadline = time.monotonic() + timeout
             self._ending.set()
             self._wake.notify()
-        self._thread.join(timeout + 0.5)
+        self._thread.join(timeout)
+
+    def join(self, timeout: float) -> None:
+        """Waits for the thread after `stop`."""
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         while batch := self._take():

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pygate.telemetry.call import Call
+
 MAX_SERIES = 2048
 
 #: Boundaries of `http.server.request.duration` in seconds, as in `core::observe`.
@@ -34,6 +36,13 @@ class Exemplar:
     span_id: int
     exchange: str
     revision: str
+
+    @classmethod
+    def of(cls, call: Call) -> Exemplar:
+        """From a call with trace and span ids."""
+        seconds = call.duration_ns / 1e9
+        trace, span = int(call.trace_id, 16), int(call.span_id or "0", 16)
+        return cls(seconds, call.end_ns, trace, span, call.exchange, call.revision)
 
 
 class Exemplars:

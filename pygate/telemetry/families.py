@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,10 +53,6 @@ class Family:
     #: Upper bounds, inclusive.
     bounds: list[float] = field(default_factory=list)
     histograms: list[HistogramPoint] = field(default_factory=list)
-
-
-#: Numbers of the control process itself, in the same form.
-Extra = Callable[[], Iterable[Family]]
 
 
 class FamilyBuilder:

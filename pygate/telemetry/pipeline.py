@@ -6,6 +6,7 @@ that exports the metrics. None of them is ever waited for by a worker.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -13,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.metrics.export import MetricExportResult
@@ -21,20 +21,16 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from pygate._core import AuditTail
-from pygate.telemetry import access, otlp, spans
+from pygate.telemetry import access, otlp, records, spans
 from pygate.telemetry.batch import Backoff, Batcher, Reporter, Tally
 from pygate.telemetry.call import Call
 from pygate.telemetry.exemplars import Exemplar, Exemplars, SeriesKey
 from pygate.telemetry.families import Family
+from pygate.telemetry.records import RecordReader
 from pygate.telemetry.settings import Settings
 
 #: Seconds between two looks at a log that had nothing new.
 POLL = 0.2
-#: Records read at once.
-READ = 2000
-#: Seconds between two notes of how far the log has been read.
-SAVE_MARKS = 5.0
 
 SIGNALS = ("metrics", "traces", "logs", "access-log")
 
@@ -53,11 +49,6 @@ class Context:
     tallies: dict[str, Tally] = field(default_factory=lambda: {signal: Tally() for signal in SIGNALS})
     damaged: int = 0
 
-    @property
-    def marks(self) -> Path:
-        """How far records have been told, so that the next control process goes on there."""
-        return self.audit_dir / "telemetry.marks"
-
 
 class Pipeline:
     """Runs from construction to `stop`."""
@@ -66,7 +57,8 @@ class Pipeline:
         self.settings = settings
         self._context = context
         self._ending = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._records: threading.Thread | None = None
+        self._metrics_thread: threading.Thread | None = None
         self._spans: Batcher[ReadableSpan] | None = None
         self._logs: Batcher[ReadableLogRecord] | None = None
         self._lines: Batcher[bytes] | None = None
@@ -79,16 +71,19 @@ class Pipeline:
                 self._logs = Batcher("logs", self._log_delivery(), tallies["logs"])
             self._metrics = otlp.metric_exporter(settings)
             self._shutdowns.append(self._metrics.shutdown)
-            self._spawn(self._export_metrics, "metrics")
+            self._metrics_thread = _spawn(self._export_metrics, "metrics")
         if settings.access_log != "off":
             self._access = access.AccessLog(settings.access_log)
             self._lines = Batcher("access log lines", self._access.deliver, tallies["access-log"], first_pause=0.1)
             self._shutdowns.append(self._access.close)
         if settings.reads_records:
-            self._spawn(self._follow, "records")
+            reader = RecordReader(context.audit_dir, sampled_only=not settings.reads_all_records)
+            # Here, so that no call that begins after this constructor is missed; what fails is tried again.
+            with contextlib.suppress(OSError):
+                reader.open()
+            self._records = _spawn(lambda: self._follow(reader), "records")
         else:
-            # Where reading stopped means nothing once calls went by unread.
-            context.marks.unlink(missing_ok=True)
+            records.forget(context.audit_dir)
 
     def stop(self, timeout: float) -> None:
         """Sends what there is as far as `timeout` seconds allow, then ends."""
@@ -98,67 +93,47 @@ class Pipeline:
             return max(0.0, deadline - time.monotonic())
 
         self._ending.set()
-        for thread in self._threads:
-            thread.join(left())
+        # Records first, as they fill the queues; the metrics thread may hang on its last export.
+        if self._records is not None:
+            self._records.join(left())
         for batcher in (self._spans, self._logs, self._lines):
             if batcher is not None:
                 batcher.stop(left())
+        if self._metrics_thread is not None:
+            self._metrics_thread.join(left())
+        # An exporter in the middle of its own repetitions gives up now.
         for shutdown in self._shutdowns:
             shutdown()
-
-    def _spawn(self, run: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=run, name=f"pygate-{name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        for batcher in (self._spans, self._logs, self._lines):
+            if batcher is not None:
+                batcher.join(0.5)
 
     # --- records ---
 
-    def _follow(self) -> None:
+    def _follow(self, reader: RecordReader) -> None:
         reporter = Reporter("records of the audit log")
         backoff = Backoff()
-        tail: AuditTail | None = None
-        saved = 0.0
         while True:
-            # Read first: what was written before the end is told.
+            # Looked at before reading: what was written before the end is told.
             ending = self._ending.is_set()
-            more = False
+            more, pause = False, POLL
             try:
-                if tail is None:
-                    tail = self._open_tail()
-                calls, more = tail.calls(READ)
-                for told in calls:
-                    self._take(Call.of(told))
-                self._context.damaged = tail.damaged()
+                calls, more = reader.read()
+                for call in calls:
+                    self._take(call)
+                self._context.damaged = max(self._context.damaged, reader.damaged)
+                if ending and not more:
+                    reader.close()
+                    return
                 reporter.succeeded()
                 backoff.reset()
-                if ending or time.monotonic() - saved > SAVE_MARKS:
-                    self._save_marks(tail)
-                    saved = time.monotonic()
             except Exception as e:  # the thread must outlive a full disk or a record it does not understand
                 reporter.failed(f"{type(e).__name__}: {e}")
-                self._ending.wait(backoff.next())
-            if ending:
-                return
+                if ending:
+                    return
+                pause = backoff.next()
             if not more:
-                self._ending.wait(POLL)
-
-    def _open_tail(self) -> AuditTail:
-        """From where the last one stopped, else from now on."""
-        directory = self._context.audit_dir
-        sampled_only = not self.settings.reads_all_records
-        try:
-            saved = orjson.loads(self._context.marks.read_bytes())
-            marks = {str(name): (int(at[0]), int(at[1]), int(at[2])) for name, at in saved.items()}
-        except (OSError, ValueError, AttributeError, TypeError, LookupError):
-            return AuditTail(directory, "end", sampled_only)
-        return AuditTail(directory, marks, sampled_only)
-
-    def _save_marks(self, tail: AuditTail) -> None:
-        path = self._context.marks
-        if path.parent.is_dir():
-            fresh = path.with_suffix(".new")
-            fresh.write_bytes(orjson.dumps(tail.marks()))
-            fresh.replace(path)
+                self._ending.wait(pause)
 
     def _take(self, call: Call) -> None:
         context = self._context
@@ -167,20 +142,11 @@ class Pipeline:
         if self._logs is not None and (call.sampled or self.settings.logs == "all"):
             self._logs.put(access.log_record(call, context.templates, context.resource))
         if self._spans is not None and call.sampled:
-            made = spans.of_call(call, context.templates, context.resource)
-            for span in made:
+            for span in spans.of_call(call, context.templates, context.resource):
                 self._spans.put(span)
-            if made and call.complete:
-                key = SeriesKey(call.route, call.known_method, call.scheme, call.status, call.code)
-                exemplar = Exemplar(
-                    call.duration_ns / 1e9,
-                    call.end_ns,
-                    int(call.trace_id, 16),
-                    int(call.span_id, 16),
-                    call.exchange,
-                    call.revision,
-                )
-                context.exemplars.put(key, exemplar)
+        if call.sampled and call.complete and call.trace_id:
+            key = SeriesKey(call.route, call.known_method, call.scheme, call.status, call.code)
+            context.exemplars.put(key, Exemplar.of(call))
 
     # --- exporting ---
 
@@ -231,12 +197,19 @@ class Pipeline:
                 return
 
 
+def _spawn(run: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=run, name=f"pygate-{name}", daemon=True)
+    thread.start()
+    return thread
+
+
 class _Reasons(logging.Handler):
     """Keeps what the exporters log instead of printing it: their results do not say why they failed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._local = threading.local()
+        self._anywhere = "no reason given"
 
     def install(self) -> None:
         logger = logging.getLogger("opentelemetry.exporter")
@@ -245,11 +218,13 @@ class _Reasons(logging.Handler):
             logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._local.last = record.getMessage()
+        message = record.getMessage()
+        if "hutdown" not in message:  # what we did ourselves is no reason
+            self._local.last = self._anywhere = message
 
     def last(self) -> str:
-        """The last thing said in this thread."""
-        return getattr(self._local, "last", "no reason given")
+        """The last thing said in this thread; in any, as the SDK swallows what it said a moment ago."""
+        return getattr(self._local, "last", self._anywhere)
 
 
 _REASONS = _Reasons()

@@ -6,12 +6,12 @@ import os
 import platform
 import re
 import uuid
-from importlib import metadata
 from pathlib import Path
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv.schemas import Schemas
 
+from pygate import _core
 from pygate.telemetry.settings import Settings
 
 SCHEMA_URL = Schemas.V1_44_0.value
@@ -28,7 +28,7 @@ def build(settings: Settings, revision: str, config_dir: Path | None) -> Resourc
     """The resource for a revision. The user's attributes win over all others, `OTEL_RESOURCE_ATTRIBUTES` over ours."""
     attributes: dict[str, str | int] = {
         "service.name": "pygate",
-        "service.version": metadata.version("pygate"),
+        "service.version": _core.__version__,
         "service.instance.id": _INSTANCE,
         "host.name": platform.node(),
         "process.pid": os.getpid(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,15 @@ class Telemetry:
         *,
         revision: str = "",
         config_dir: Path | None = None,
+        extra: Callable[[], Iterable[Family]] = tuple,
     ) -> None:
-        """`config` is the whole configuration. `config_dir` is where it lies, to find the commit it comes from.
+        """`config` is the whole configuration. `config_dir` is where it lies, to find the commit it comes from;
+        `extra` tells further metrics.
 
         Raises `SecretError` when an OTLP header's reference leads nowhere.
         """
         self._lock = threading.Lock()
+        self._extra = extra
         self._config_dir = config_dir
         self._settings = Settings.of(config)
         self._reader = MetricsReader(shared)
@@ -88,7 +91,7 @@ class Telemetry:
     def families(self) -> Sequence[Family]:
         """Every metric at this moment."""
         with self._lock:
-            return self._builder.build(self._reader.snapshot(), self._own())
+            return self._builder.build(self._reader.snapshot(), [*self._own(), *self._extra()])
 
     def prometheus(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type; OpenMetrics (with exemplars) when `accept` asks for it."""

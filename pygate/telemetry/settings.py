@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from pygate.config.schema import schema
 from pygate.config.secrets import is_reference, resolve
-
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|m|h|d)\s*")
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+from pygate.config.units import seconds
 
 
 @dataclass(frozen=True)
@@ -65,14 +62,6 @@ class Settings:
     @property
     def reads_records(self) -> bool:
         return self.exports or self.access_log != "off"
-
-
-def seconds(text: str) -> float:
-    """A checked duration of the configuration (`"1.5s"`) in seconds."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a duration")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def route_templates(config: dict[str, Any]) -> dict[str, str]:

@@ -31,7 +31,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<wire::Wire>()?;
     m.add_function(wrap_pyfunction!(shared::endpoint_key, m)?)?;
     m.add_function(wrap_pyfunction!(shared::health_targets, m)?)?;
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<observe::MetricsReader>()?;
+    m.add_class::<observe::MetricsWriter>()?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;
     Ok(())
