@@ -42,7 +42,7 @@ class Shared:
         """State of the circuit breaker policy called `name`: `closed`, `open` or `probing`."""
 
     def clear_worker(self, slot: int) -> None:
-        """Gives back what a worker held of concurrency limits. Only for a worker whose process is gone."""
+        """Gives back what a worker held of concurrency limits, zeroes its gauges. Only for a worker whose process is gone."""
 
 def endpoint_key(service: str, url: str) -> int:
     """Key of a service's endpoint in shared memory, by its URL as configured."""
@@ -103,9 +103,6 @@ class MetricsReader:
     def __init__(self, shared: Shared) -> None: ...
     def snapshot(self) -> bytes:
         """Everything counted, at one moment, as JSON (`core::observe::Snapshot`)."""
-
-    def retire(self, worker: int) -> None:
-        """Zeroes the gauges of a worker that is gone and has no successor in its slot; counters stay."""
 
 class AuditTail:
     """Follows the audit logs below a directory; see `pygate.audit.Tail`."""

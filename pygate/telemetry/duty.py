@@ -1,4 +1,4 @@
-"""Telemetry as a duty of the control process: follows revisions and workers."""
+"""Telemetry as a duty of the control process: follows revisions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pygate.telemetry")
 
-#: Seconds between two looks at which worker slots are taken.
-LOOK = 1.0
-
 
 async def run(control: Control) -> None:
     """Runs telemetry until cancelled; `control.telemetry` is there meanwhile."""
@@ -33,7 +30,6 @@ async def run(control: Control) -> None:
     )
     telemetry.start()
     control.telemetry = telemetry
-    retiring = asyncio.create_task(_retire(control, telemetry))
     try:
         while True:
             loaded = await control.changed_from(loaded.revision)
@@ -43,21 +39,8 @@ async def run(control: Control) -> None:
                 log.error("telemetry goes on with the settings before: %s", e)
     finally:
         control.telemetry = None
-        retiring.cancel()
         # Not in a thread of the loop's pool: this duty may be cancelled because the loop ends.
         telemetry.stop()
-
-
-async def _retire(control: Control, telemetry: Telemetry) -> None:
-    """Zeroes the gauges of slots that no process holds any more."""
-    supervisor = control.supervisor
-    before = set(range(control.shared.workers))
-    while True:
-        taken = {worker.slot for worker in supervisor.workers} | supervisor.foreign_slots
-        for slot in before - taken:
-            telemetry.retire(slot)
-        before = taken
-        await asyncio.sleep(LOOK)
 
 
 def _control_families(control: Control) -> list[Family]:

@@ -84,10 +84,6 @@ class Telemetry:
         if pipeline is not None:
             pipeline.stop(timeout)
 
-    def retire(self, worker: int) -> None:
-        """A worker is gone and has no successor in its slot: its gauges become zero."""
-        self._reader.retire(worker)
-
     def families(self) -> Sequence[Family]:
         """Every metric at this moment."""
         with self._lock:

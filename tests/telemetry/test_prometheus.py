@@ -85,7 +85,7 @@ def test_gauges_of_a_retired_worker_vanish_and_counters_stay(gateway: Gateway) -
     gateway.meter.begin("DELETE")
     gateway.meter.add("pygate.connections.accepted", 9)
     assert value(samples(telemetry.prometheus()[0]), "pygate_connections_open") == 7
-    telemetry.retire(0)
+    gateway.shared.clear_worker(0)
     found = samples(telemetry.prometheus()[0])
     assert value(found, "pygate_connections_open") == 0
     assert value(found, "pygate_connections_accepted_total") == 9

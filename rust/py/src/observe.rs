@@ -3,7 +3,7 @@
 use crate::shared::Shared;
 use pygate_core::error::Code;
 use pygate_core::message::{Method, Scheme, Version};
-use pygate_core::observe::{retire, Called, Counter, EndpointLabel, Gauge, Meter, RouteLabel, Served, Snapshot};
+use pygate_core::observe::{Called, Counter, EndpointLabel, Gauge, Meter, RouteLabel, Served, Snapshot};
 use pygate_core::time::Instant;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -27,11 +27,6 @@ impl MetricsReader {
         let memory = self.shared.get().memory.clone();
         let json = py.detach(move || serde_json::to_vec(&Snapshot::take(&memory, now())));
         Ok(PyBytes::new(py, &json.map_err(|e| PyRuntimeError::new_err(e.to_string()))?))
-    }
-
-    /// Zeroes the gauges of a worker that is gone and has no successor in its slot; counters stay.
-    fn retire(&self, worker: usize) {
-        retire(&self.shared.get().memory, worker);
     }
 }
 

@@ -75,8 +75,10 @@ impl Shared {
         breaker_state(&self.memory, name)
     }
 
-    /// Requests in flight that a worker counted are given back. Only for a worker whose process is gone.
+    /// Gives back what a worker held of concurrency limits and zeroes its gauges; its counters stay. Only for a
+    /// worker whose process is gone.
     fn clear_worker(&self, slot: usize) {
+        pygate_core::observe::retire(&self.memory, slot);
         if slot < self.memory.layout().workers {
             limit::concurrency::clear_worker(&self.memory, slot);
         }
