@@ -151,6 +151,24 @@ def test_a_call_whose_worker_died_is_told_without_outcome(tmp_path: Path) -> Non
     assert "status" not in calls[0]
 
 
+def test_many_calls_with_one_id_stay_cheap(tmp_path: Path, writer: AuditLogWriter) -> None:
+    """A trusted client may send the same id over and over; reading must not become quadratic."""
+    same = exchange(1)
+    pair = encode_audit_intent(same, 1, route="same") + encode_audit_outcome(same, 2)
+    for _ in range(60):
+        writer.append(pair * 1000, 2000, False)
+    writer.append(encode_audit_intent(same, 3), 1, False)
+    writer.append(pair, 2, False)
+    writer.flush_and_stop()
+    tail = audit.Tail(tmp_path, "begin")
+    began = time.process_time()
+    calls = []
+    while batch := tail.calls():
+        calls += batch
+    assert time.process_time() - began < 10
+    assert [c["complete"] for c in calls] == [True] * 60_000 + [False, True]
+
+
 def test_a_torn_tail_is_waited_for_at_every_cut(tmp_path: Path) -> None:
     writer = AuditLogWriter(tmp_path / "whole")
     write(writer, range(4))

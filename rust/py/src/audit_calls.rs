@@ -83,9 +83,11 @@ pub struct Join {
 
 #[derive(Default)]
 struct Waiting {
-    /// `None`: an intent that the filter turns down whatever comes; its outcome is not told either.
-    intents: HashMap<[u8; 16], Option<Kept>>,
-    order: VecDeque<[u8; 16]>,
+    /// With the intent's sequence. `None`: one that the filter turns down whatever comes; its outcome is not
+    /// told either.
+    intents: HashMap<[u8; 16], (u64, Option<Kept>)>,
+    /// Intents by age, also some that wait no more; the sequence tells apart those that share an id.
+    order: VecDeque<([u8; 16], u64)>,
 }
 
 impl Join {
@@ -142,31 +144,39 @@ impl Waiting {
                     || filter.route.as_ref().is_some_and(|wanted| record.route() != wanted.as_bytes());
                 let kept = (!hopeless).then(|| Kept::new(sequence, record));
                 // An id that comes again (a trusted client chose it) is another call.
-                if let Some(Some(before)) = self.intents.insert(exchange, kept) {
+                if let Some((_, Some(before))) = self.intents.insert(exchange, (sequence, kept)) {
                     tell(Some(before), None);
                 }
-                self.order.push_back(exchange);
+                self.order.push_back((exchange, sequence));
                 if self.order.len() > 2 * self.intents.len() + 1024 {
-                    self.order.retain(|exchange| self.intents.contains_key(exchange));
+                    let intents = &self.intents;
+                    self.order.retain(|(exchange, sequence)| intents.get(exchange).is_some_and(|i| i.0 == *sequence));
                 }
                 while self.intents.len() > WAITING {
                     let Some(oldest) = self.order.pop_front() else { break };
-                    if let Some(Some(intent)) = self.intents.remove(&oldest) {
+                    if let Some(Some(intent)) = self.take(oldest) {
                         tell(Some(intent), None);
                     }
                 }
             }
             OUTCOME => match self.intents.remove(&exchange) {
-                Some(None) => {}
-                intent => tell(intent.flatten(), Some(Kept::new(sequence, record))),
+                Some((_, None)) => {}
+                Some((_, intent)) => tell(intent, Some(Kept::new(sequence, record))),
+                None => tell(None, Some(Kept::new(sequence, record))),
             },
             _ => {}
         }
     }
 
+    /// Takes the intent of this id out if it is still the one with this sequence.
+    fn take(&mut self, (exchange, sequence): ([u8; 16], u64)) -> Option<Option<Kept>> {
+        let same = self.intents.get(&exchange).is_some_and(|intent| intent.0 == sequence);
+        same.then(|| self.intents.remove(&exchange)).flatten().map(|intent| intent.1)
+    }
+
     fn unknown(mut self, log: &str, filter: &Filter, done: &mut dyn FnMut(Call)) {
-        for exchange in &self.order {
-            if let Some(Some(intent)) = self.intents.remove(exchange) {
+        while let Some(oldest) = self.order.pop_front() {
+            if let Some(Some(intent)) = self.take(oldest) {
                 let call = Call { log: log.into(), intent: Some(intent), outcome: None };
                 if filter.wants(&call) {
                     done(call);
