@@ -14,6 +14,16 @@ def read_toml(text: str) -> tuple[dict[str, Any], dict[str, tuple[_Place, _Place
 def schema() -> str:
     """JSON Schema of the configuration."""
 
+def explain(
+    config: bytes,
+    method: str,
+    url: str,
+    headers: list[tuple[str, str]],
+    client_ip: str,
+    entrypoint: str | None = None,
+) -> str:
+    """What a configuration (JSON) would do with a request, as JSON. ValueError: it could not be sent, or not compiled."""
+
 class Shared:
     """The memory all processes of one gateway share."""
 
