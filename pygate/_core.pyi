@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from os import PathLike
+
+from pathlib import Path
 from typing import Any, TypedDict
 
 __version__: str
@@ -259,3 +261,89 @@ class Gateway:
     @property
     def in_flight(self) -> int: ...
     def close(self) -> None: ...
+
+def pack_schema() -> str:
+    """JSON Schema of a rule pack."""
+
+class FoundProblem(TypedDict):
+    """One problem of `PackError`."""
+
+    path: str
+    message: str
+    expected: str | None
+    nearest: str | None
+
+class RuleInfo(TypedDict):
+    """A compiled rule."""
+
+    rule: str
+    pattern: str
+    action: str
+    severity: str
+    owasp: str
+    mask: str
+    shadow: bool
+
+class PackError(ValueError):
+    """Packs that cannot be compiled; `args[0]` lists the problems."""
+
+    args: tuple[list[FoundProblem]]
+
+class Unjudgeable(ValueError):
+    """A body that cannot be judged."""
+
+class HyperscanDb:
+    """A Hyperscan database compiled from the rules with this fingerprint, and the library to run it with."""
+
+    def __init__(self, bytes: bytes, library: str | PathLike[str], version: str, fingerprint: str) -> None: ...
+    @property
+    def bytes(self) -> bytes: ...
+    @property
+    def library(self) -> Path: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+class Ruleset:
+    """Compiled packs."""
+
+    def __init__(
+        self,
+        packs_json: bytes,
+        engine: str = "auto",
+        shadow: list[str] = ...,
+        hyperscan: HyperscanDb | None = None,
+    ) -> None:
+        """`packs_json`: JSON array of packs in the shape of their TOML files. Raises PackError."""
+
+    @property
+    def engine(self) -> str:
+        """`"rust"` or `"hyperscan"`."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Why an engine was not used, which rules are slow."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the rules' patterns in their order: SHA-256 in hex."""
+
+    def rules(self) -> list[RuleInfo]:
+        """All rules in their order."""
+
+    def plan(self, packs: list[str] | None = None, direction: str = "request") -> RulePlan:
+        """The rules of these packs in this direction; without packs, all of them. Raises PackError."""
+
+#: rule, action, shadow, channel, start, end (in the decoded channel), raw start, raw end (in the body).
+_Found = tuple[str, str, bool, int, int, int, int, int]
+
+class RulePlan:
+    """Rules chosen from a rule set."""
+
+    def __len__(self) -> int: ...
+    def judge(self, content_type: str, body: bytes) -> tuple[str, list[_Found], bytes | None]:
+        """`(verdict, findings, masked body)`. Raises Unjudgeable; ValueError for a type that is not text."""
+
+    def count(self, content_type: str, body: bytes) -> int:
+        """Judges a body and only counts the findings."""

@@ -37,9 +37,9 @@ def schema() -> Schema:
     return derived
 
 
-def check(value: dict[str, Any]) -> list[Problem]:
-    """All violations in `value`, without places."""
-    walker = _Walker(schema())
+def check(value: dict[str, Any], root: Schema | None = None) -> list[Problem]:
+    """All violations in `value` of the configuration's schema, or another one; without places."""
+    walker = _Walker(root or schema())
     walker.check(value, walker.root, "")
     return walker.problems
 

@@ -10,6 +10,7 @@ mod audit_tail;
 pub mod audit_writer;
 mod explain;
 mod gateway;
+mod guard;
 mod observe;
 mod revision;
 mod shared;
@@ -38,5 +39,11 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<observe::MetricsWriter>()?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;
+    m.add_class::<guard::Ruleset>()?;
+    m.add_class::<guard::RulePlan>()?;
+    m.add_class::<guard::HyperscanDb>()?;
+    m.add("PackError", m.py().get_type::<guard::PackError>())?;
+    m.add("Unjudgeable", m.py().get_type::<guard::Unjudgeable>())?;
+    m.add_function(wrap_pyfunction!(guard::pack_schema, m)?)?;
     Ok(())
 }

@@ -94,7 +94,6 @@ impl Hyperscan {
         // SAFETY: the signatures are those of hs_runtime.h and hs_common.h, stable through version 5.
         unsafe {
             let version: unsafe extern "C" fn() -> *const c_char = symbol(&library, b"hs_version\0")?;
-            let valid_platform: unsafe extern "C" fn() -> c_int = symbol(&library, b"hs_valid_platform\0")?;
             let deserialize: unsafe extern "C" fn(*const c_char, usize, *mut *mut c_void) -> c_int =
                 symbol(&library, b"hs_deserialize_database\0")?;
             let alloc_scratch: unsafe extern "C" fn(*const c_void, *mut *mut c_void) -> c_int =
@@ -106,9 +105,6 @@ impl Hyperscan {
             let found = CStr::from_ptr(version()).to_string_lossy().into_owned();
             if found != database.version {
                 return Err(format!("{shown} is version {found}, the database is of {}", database.version));
-            }
-            if valid_platform() != 0 {
-                return Err("the library does not run on this processor".into());
             }
             let mut raw = ptr::null_mut();
             let code = deserialize(database.bytes.as_ptr().cast(), database.bytes.len(), &mut raw);

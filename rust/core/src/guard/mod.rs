@@ -27,7 +27,7 @@ mod tests;
 
 pub use hyperscan::HyperscanDb;
 pub use judge::{Finding, Judgement, Judging, Verdict};
-pub use pack::{Action, Head, Pack, RuleSpec, Scope, Severity, Validate};
+pub use pack::{pack_schema, Action, Head, Pack, RuleSpec, Scope, Severity, Validate};
 pub use ruleset::{Plan, Rule, Ruleset};
 pub use validate::Checksum;
 

@@ -17,6 +17,11 @@ pub struct Pack {
     pub rule: Vec<RuleSpec>,
 }
 
+/// JSON Schema of a pack file.
+pub fn pack_schema() -> serde_json::Value {
+    schemars::schema_for!(Pack).to_value()
+}
+
 /// What a pack is called.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -209,6 +209,15 @@ impl Ruleset {
         Ok(Plan { ruleset: Arc::clone(self), wanted: Arc::new(wanted) })
     }
 
+    /// All rules, whatever their scope: for tools.
+    pub fn everything(self: &Arc<Self>) -> Plan {
+        let mut wanted = RuleSet::new(self.rules.len());
+        for number in 0..self.rules.len() {
+            wanted.insert(number);
+        }
+        Plan { ruleset: Arc::clone(self), wanted: Arc::new(wanted) }
+    }
+
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }

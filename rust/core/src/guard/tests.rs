@@ -277,7 +277,7 @@ fn feed_split(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn text_findings_are_those_of_the_expressions(text in near_miss()) {

@@ -62,6 +62,14 @@ pub enum Checksum {
     Rrn,
     /// Singaporean NRIC and FIN.
     Nric,
+    /// Chinese resident identity number (ISO 7064 mod 11-2).
+    ChineseId,
+    /// Japanese individual number.
+    MyNumber,
+    /// Argentine CUIT and CUIL.
+    Cuit,
+    /// Chilean RUT.
+    Rut,
     /// Vehicle identification number (ISO 3779, North American check digit).
     Vin,
     /// Machine-readable zone line 2 of a passport (ICAO 9303).
@@ -214,6 +222,16 @@ impl Checksum {
                     && (11 - weighted(&digits, &[2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5]) % 11) % 10 == digits[12]
             }
             Checksum::Nric => nric(&characters),
+            Checksum::ChineseId => chinese_id(&characters),
+            Checksum::MyNumber => digits.len() == 12 && !uniform(&digits) && {
+                let rest = weighted(&digits, &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11;
+                digits[11] == if rest <= 1 { 0 } else { 11 - rest }
+            },
+            Checksum::Cuit => digits.len() == 11 && {
+                let check = 11 - weighted(&digits, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11;
+                check != 10 && check % 11 == digits[10]
+            },
+            Checksum::Rut => rut(&characters),
             Checksum::Vin => vin(&characters),
             Checksum::Mrz => mrz(text),
             Checksum::Base58check => base58check(text),
@@ -476,6 +494,22 @@ fn nric(characters: &[u8]) -> bool {
         _ => return false,
     };
     letters[(sum + offset) as usize % 11] == characters[8]
+}
+
+fn chinese_id(characters: &[u8]) -> bool {
+    let Some((check, body)) = characters.split_last().filter(|(_, body)| body.len() == 17) else { return false };
+    let weights = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+    let digits: Vec<u32> = body.iter().filter(|c| c.is_ascii_digit()).map(|c| u32::from(c - b'0')).collect();
+    digits.len() == 17 && b"10X98765432"[weighted(&digits, &weights) as usize % 11] == *check
+}
+
+fn rut(characters: &[u8]) -> bool {
+    let Some((check, body)) = characters.split_last().filter(|(_, body)| body.len() >= 6) else { return false };
+    if !body.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let sum: usize = body.iter().rev().enumerate().map(|(i, c)| usize::from(c - b'0') * (2 + i % 6)).sum();
+    b"0123456789K0"[11 - sum % 11] == *check
 }
 
 fn vin(characters: &[u8]) -> bool {
