@@ -22,7 +22,7 @@ const MAX_LITERALS: usize = 48;
 /// Longest literal of a gate; more adds states, not precision.
 const MAX_LITERAL: usize = 12;
 /// Least precision of a literal gate, in the units of [`weight`].
-const MIN_WEIGHT: u32 = 11;
+const MIN_WEIGHT: u32 = 9;
 
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
@@ -313,7 +313,7 @@ fn weight(byte: u8) -> u32 {
         b' ' => 2,
         b'a'..=b'z' | b'0'..=b'9' | b'.' | b'\n' => 4,
         b'@' => 12,
-        _ => 5,
+        _ => 6,
     }
 }
 
@@ -424,4 +424,41 @@ fn product(a: &[Vec<u8>], b: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     }
     let all: Vec<Vec<u8>> = a.iter().flat_map(|x| b.iter().map(move |y| [x.as_slice(), y].concat())).collect();
     all.iter().all(|text| text.len() <= 256).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate_of(text: &str) -> Gate {
+        Pattern::parse(text).unwrap().gate
+    }
+
+    fn literals(of: &[&str], before: usize) -> Gate {
+        Gate::Literals { literals: of.iter().map(|text| text.as_bytes().to_vec()).collect(), before }
+    }
+
+    #[test]
+    fn gates_are_the_best_that_every_match_contains() {
+        for (text, gate) in [
+            (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", literals(&["akia", "asia"], 0)),
+            (r"(?i)\bIgnore (?:all )?previous\b", literals(&["ignore all p", "ignore previ"], 0)),
+            (r"[a-z]{1,9}@[a-z]{2,9}", literals(&["@"], 9)),
+            (r"\b[0-9a-f]{32}-us[0-9]{1,2}\b", literals(&["-us"], 32)),
+            (r"(?:foo|ba[rz])[0-9]{3}", literals(&["bar", "baz", "foo"], 0)),
+            (r"x?[0-9]{4}-[0-9]{4}", Gate::Digits(8)),
+            (r"\b[A-Za-z0-9]{26}\b", Gate::Run(26)),
+            (r"[a-z]{3,9} [a-z]{3}", Gate::Nothing),
+            (r"(?:secret)?[a-z]{3,9}", Gate::Nothing),
+        ] {
+            assert_eq!(gate_of(text), gate, "{text}");
+        }
+    }
+
+    #[test]
+    fn open_ended_repetitions_are_bounded() {
+        let pattern = Pattern::parse(r"ab+?c{2,}(?:de)*f{3}").unwrap();
+        assert_eq!(pattern.text, r"ab{1,256}?c{2,258}(?:de){0,256}f{3}");
+        assert_eq!((pattern.shortest, pattern.width), (1 + 1 + 2 + 3, 1 + 256 + 258 + 512 + 3));
+    }
 }

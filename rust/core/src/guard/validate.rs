@@ -223,14 +223,18 @@ impl Checksum {
             }
             Checksum::Nric => nric(&characters),
             Checksum::ChineseId => chinese_id(&characters),
-            Checksum::MyNumber => digits.len() == 12 && !uniform(&digits) && {
-                let rest = weighted(&digits, &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11;
-                digits[11] == if rest <= 1 { 0 } else { 11 - rest }
-            },
-            Checksum::Cuit => digits.len() == 11 && {
-                let check = 11 - weighted(&digits, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11;
-                check != 10 && check % 11 == digits[10]
-            },
+            Checksum::MyNumber => {
+                digits.len() == 12 && !uniform(&digits) && {
+                    let rest = weighted(&digits, &[6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11;
+                    digits[11] == if rest <= 1 { 0 } else { 11 - rest }
+                }
+            }
+            Checksum::Cuit => {
+                digits.len() == 11 && {
+                    let check = 11 - weighted(&digits, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11;
+                    check != 10 && check % 11 == digits[10]
+                }
+            }
             Checksum::Rut => rut(&characters),
             Checksum::Vin => vin(&characters),
             Checksum::Mrz => mrz(text),
@@ -565,4 +569,94 @@ fn base58check(text: &[u8]) -> bool {
     }
     let (body, check) = bytes.split_at(21);
     Sha256::digest(Sha256::digest(body))[..4] == *check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_numbers_pass_and_every_other_last_character_fails() {
+        for (checksum, number) in [
+            (Checksum::Luhn, "4111 1111 1111 1111"),
+            (Checksum::Luhn, "378282246310005"),
+            (Checksum::Iban, "GB82 WEST 1234 5698 7654 32"),
+            (Checksum::Iban, "NO93 8601 1117 947"),
+            (Checksum::Aba, "021000021"),
+            (Checksum::Npi, "1234567893"),
+            (Checksum::Nhs, "943 476 5919"),
+            (Checksum::Sin, "130 692 544"),
+            (Checksum::Cpf, "529.982.247-25"),
+            (Checksum::Cnpj, "11.222.333/0001-81"),
+            (Checksum::Pesel, "44051401359"),
+            (Checksum::SpanishId, "12345678Z"),
+            (Checksum::SpanishId, "X1234567L"),
+            (Checksum::Aadhaar, "2345 6789 0124"),
+            (Checksum::Tfn, "123 456 782"),
+            (Checksum::Abn, "51 824 753 556"),
+            (Checksum::GermanTaxId, "86 095 742 719"),
+            (Checksum::Bsn, "111222333"),
+            (Checksum::Nir, "2 69 05 49 588 157 80"),
+            (Checksum::CodiceFiscale, "RSSMRA85T10A562S"),
+            (Checksum::Personnummer, "811228-9874"),
+            (Checksum::Hetu, "131052-308T"),
+            (Checksum::BelgianId, "85.07.30-033.28"),
+            (Checksum::TurkishId, "10000000146"),
+            (Checksum::Rrn, "900101-1234568"),
+            (Checksum::Nric, "S1234567D"),
+            (Checksum::ChineseId, "11010519491231002X"),
+            (Checksum::MyNumber, "123456789018"),
+            (Checksum::Cuit, "20-12345678-6"),
+            (Checksum::Rut, "12.345.678-5"),
+            (Checksum::Mrz, "L898902C36UTO7408122F1204159ZE184226B<<<<<10"),
+            (Checksum::Base58check, "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"),
+        ] {
+            assert!(checksum.accepts(number.as_bytes()), "{checksum:?} {number}");
+            assert!(!checksum.accepts(&number.as_bytes()[..number.len() - 1]), "{checksum:?} {number} cut");
+            if checksum == Checksum::Mrz {
+                continue;
+            }
+            let (last, rest) = number.as_bytes().split_last().unwrap();
+            let others = if last.is_ascii_digit() { b'0'..=b'9' } else { b'A'..=b'Z' };
+            for other in others.filter(|other| other != last) {
+                let changed = [rest, &[other]].concat();
+                assert!(!checksum.accepts(&changed), "{checksum:?} {}", String::from_utf8_lossy(&changed));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_never_issued_fail() {
+        for (checksum, number) in [
+            (Checksum::Luhn, "0000000000000000"),
+            (Checksum::Ssn, "000-12-3456"),
+            (Checksum::Ssn, "666-12-3456"),
+            (Checksum::Ssn, "900-12-3456"),
+            (Checksum::Ssn, "123-00-3456"),
+            (Checksum::Ssn, "078-05-1120"),
+            (Checksum::Sin, "046 454 286"),
+            (Checksum::Cpf, "111.111.111-11"),
+            (Checksum::Iban, "XX82WEST12345698765432"),
+            (Checksum::Vin, "11111111111111111"),
+        ] {
+            assert!(!checksum.accepts(number.as_bytes()), "{checksum:?} {number}");
+        }
+        assert!(Checksum::Ssn.accepts(b"536-22-1234"));
+        assert!(Checksum::Vin.accepts(b"1M8GDM9AXKP042788"));
+        assert!(!Checksum::Vin.accepts(b"1M8GDM9A1KP042788"));
+        assert!(Checksum::Medicare.accepts(b"2123 45670 1") && !Checksum::Medicare.accepts(b"2123 45671 1"));
+        assert!(Checksum::Mrz.accepts(b"L898902C36UTO7408122F1204159ZE184226B<<<<<10"));
+        assert!(!Checksum::Mrz.accepts(b"L898902C37UTO7408122F1204159ZE184226B<<<<<10"));
+    }
+
+    #[test]
+    fn entropy_and_placeholders() {
+        let spec = Validate { checksum: None, entropy: Some(3.0), exclude: vec!["Example".into()] };
+        let validator = Validator::new(Some(&spec)).unwrap();
+        assert!(validator.accepts(b"q8Zr2LkP0sVx"));
+        assert!(!validator.accepts(b"aaaaaaaabbbb"));
+        assert!(!validator.accepts(b"q8Zr2LkEXAMPLE"));
+        let wrong = Validate { entropy: Some(9.0), ..Validate::default() };
+        assert_eq!(Validator::new(Some(&wrong)).unwrap_err().path, "validate.entropy");
+    }
 }
