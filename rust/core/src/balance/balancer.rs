@@ -44,6 +44,8 @@ impl Hasher for KeyHasher {
 pub struct Balancer {
     services: Vec<Service>,
     by_key: KeyMap<u32>,
+    /// Key and place of the service asked for last: one request asks three times.
+    last: (u64, u32),
     endpoints: Vec<Endpoint>,
     by_endpoint: KeyMap<u32>,
 }
@@ -234,7 +236,7 @@ impl Balancer {
                 kept.push(service);
             }
         }
-        (self.services, self.by_key) = (kept, by_key);
+        (self.services, self.by_key, self.last) = (kept, by_key, (0, 0));
         self.endpoints.retain(|e| e.in_flight > 0 || endpoints.contains(&e.key));
         self.by_endpoint = self.endpoints.iter().enumerate().map(|(i, e)| (e.key, i as u32)).collect();
     }
@@ -242,8 +244,14 @@ impl Balancer {
     /// The service's place, its members in step with `plan`.
     #[inline]
     fn place(&mut self, plan: &ServicePlan, claim: Option<(&Shared, Instant)>, entropy: u64) -> usize {
-        match self.by_key.get(&plan.key) {
-            Some(&place) if self.services[place as usize].shape == plan.shape => place as usize,
+        let (key, mut place) = self.last;
+        if key != plan.key {
+            let Some(&found) = self.by_key.get(&plan.key) else { return self.sync(plan, claim, entropy) };
+            place = found;
+            self.last = (plan.key, place);
+        }
+        match self.services.get(place as usize) {
+            Some(service) if service.shape == plan.shape => place as usize,
             _ => self.sync(plan, claim, entropy),
         }
     }

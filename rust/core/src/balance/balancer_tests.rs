@@ -38,6 +38,18 @@ fn round_robin_takes_turns_and_keeps_them_over_a_reload() {
 }
 
 #[test]
+fn services_are_told_apart_before_and_after_one_is_dropped() {
+    let shared = shared();
+    let (one, two) = (plan("one", THREE), plan("two", THREE));
+    let mut b = Balancer::new();
+    let pick = |b: &mut Balancer, plan: &ServicePlan| b.pick(plan, &shared, at(1), 0, &[]).unwrap();
+    let turns = [&one, &one, &two, &one, &two].map(|plan| pick(&mut b, plan));
+    assert_eq!(turns, [0, 1, 0, 2, 1]);
+    b.retain([&two]);
+    assert_eq!([&two, &one, &two].map(|plan| pick(&mut b, plan)), [2, 0, 0]);
+}
+
+#[test]
 fn weights_are_spread_smoothly() {
     let shared = shared();
     let plan = plan(
