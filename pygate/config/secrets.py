@@ -21,7 +21,7 @@ _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 _SECRET_KEY = re.compile(
     r"(?i)(^|[_-])(token|secret|password|passwd|hash|hashes|credential|credentials)s?$|authorization"
 )
-_SECRET_TABLES = ("telemetry.headers",)
+_SECRET_TABLES = re.compile(r"telemetry\.headers|policies\.[^.]+\.(api_key\.keys|basic_auth\.users)\.")
 
 
 class SecretError(Exception):
@@ -58,7 +58,8 @@ def resolve(reference: str) -> str:
 
 def is_secret(path: str) -> bool:
     """Whether the value at a dotted path is named like a secret."""
-    return _SECRET_KEY.search(path.rsplit(".", 1)[-1].split("[")[0]) is not None or path.startswith(_SECRET_TABLES)
+    key = path.rsplit(".", 1)[-1].split("[")[0]
+    return _SECRET_KEY.search(key) is not None or _SECRET_TABLES.match(path) is not None
 
 
 def redact(value: Any, path: str = "") -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pygate import _core
+from pygate.config.credentials import resolved
 
 TICK = 0.02
 """Seconds between two calls of `Gateway.tick`; the core's deadlines are that exact."""
@@ -31,7 +32,7 @@ class Service:
 
     async def publish(self, revision: str, directory: Path) -> None:
         """Compiles `directory` off the loop and puts it in force; the first revision also starts listening."""
-        config = (directory / "config.json").read_bytes()
+        config = resolved((directory / "config.json").read_bytes())
         compiled = await asyncio.to_thread(_core.Revision, config, revision, self._shared.workers)
         if self._gateway is not None:
             self._gateway.publish(compiled)
