@@ -138,9 +138,6 @@ impl Revision {
                     chain.push(policy.clone());
                 }
             }
-            for (i, name) in route.entrypoints.iter().enumerate().filter(|(_, n)| !names.contains(n)) {
-                problems.push(unknown(at(&format!("entrypoints[{i}]")), "entrypoint", name, names.iter()));
-            }
             for (i, name) in route.plugins.iter().enumerate().filter(|(_, n)| !config.plugins.contains_key(*n)) {
                 problems.push(unknown(at(&format!("plugins[{i}]")), "plugin", name, config.plugins.keys()));
             }
