@@ -53,7 +53,7 @@ def _control_families(control: Control) -> list[Family]:
     workers = Family("pygate.workers", "Worker processes, by state.", "{worker}", "updown")
     states = [worker.state.name.lower() for worker in supervisor.workers]
     workers.points = [Point({"pygate.state": state}, states.count(state)) for state in sorted(set(states))]
-    good = Family("pygate.config.last_reload.ok", "1 when the last configuration read was put in force.", "1", "gauge")
+    good = Family("pygate.config.last_reload.ok", "1 when the last configuration read was put in force.", "", "gauge")
     good.points = [Point({}, int(control.last_reload.ok))]
     return [reloads, restarts, workers, good]
 
