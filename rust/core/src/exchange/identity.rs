@@ -39,18 +39,31 @@ pub fn exchange_id(wall_ns: u64, entropy: &mut Entropy) -> ExchangeId {
 
 /// 8-4-4-4-12.
 pub fn write_uuid(out: &mut Vec<u8>, id: &ExchangeId) {
-    for (i, &b) in id.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            out.push(b'-');
-        }
-        write_byte(out, b);
+    let mut text = [b'-'; 36];
+    write_hex(&mut text[..8], &id[..4]);
+    write_hex(&mut text[9..13], &id[4..6]);
+    write_hex(&mut text[14..18], &id[6..8]);
+    write_hex(&mut text[19..23], &id[8..10]);
+    write_hex(&mut text[24..], &id[10..]);
+    out.extend_from_slice(&text);
+}
+
+fn write_hex(text: &mut [u8], bytes: &[u8]) {
+    for (pair, b) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&HEX_PAIRS[*b as usize]);
     }
 }
 
-fn write_byte(out: &mut Vec<u8>, b: u8) {
+static HEX_PAIRS: [[u8; 2]; 256] = {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(&[DIGITS[(b >> 4) as usize], DIGITS[(b & 15) as usize]]);
-}
+    let mut table = [[0; 2]; 256];
+    let mut i = 0;
+    while i < 256 {
+        table[i] = [DIGITS[i >> 4], DIGITS[i & 15]];
+        i += 1;
+    }
+    table
+};
 
 /// W3C Trace Context, level 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,11 +90,11 @@ impl Trace {
     }
 
     pub fn write_traceparent(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"00-");
-        self.trace_id.iter().for_each(|&b| write_byte(out, b));
-        out.push(b'-');
-        self.span_id.iter().for_each(|&b| write_byte(out, b));
-        out.extend_from_slice(if self.sampled { b"-01" } else { b"-00" });
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        write_hex(&mut text[3..35], &self.trace_id);
+        write_hex(&mut text[36..52], &self.span_id);
+        text[54] |= u8::from(self.sampled);
+        out.extend_from_slice(&text);
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Engine {
     exchanges: Slab<Box<Exchange>>,
     /// By the numbers of `exchanges`.
     deadlines: Vec<Deadlines>,
+    /// Boxed, because they move between here and `exchanges` all the time.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Exchange>>,
     /// The answer head at hand; only valid within one event.
     response: ResponseHead,

@@ -524,12 +524,10 @@ impl Engine {
         if let Some(id) = exchange.up.take() {
             if let Some(up) = self.ups.get_mut(id as usize) {
                 up.exchange = None;
-                if up.connected {
-                    if !up.closing {
-                        up.closing = true;
-                        self.wheel.clear(&mut up.deadline);
-                        self.actions.push(Action::Abort(ConnId::Up(id)));
-                    }
+                if up.connected && !up.closing {
+                    up.closing = true;
+                    self.wheel.clear(&mut up.deadline);
+                    self.actions.push(Action::Abort(ConnId::Up(id)));
                 }
             }
         }

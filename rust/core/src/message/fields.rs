@@ -26,7 +26,7 @@ macro_rules! known {
                         break;
                     }
                     let (text, known) = ALL[at as usize - 1];
-                    if name.eq_ignore_ascii_case(text) {
+                    if is_name(name, text) {
                         return known;
                     }
                 }
@@ -39,6 +39,24 @@ macro_rules! known {
             }
         }
     };
+}
+
+/// Whether the token `name` is `lower` in any case, eight bytes at a time.
+///
+/// Setting bit 5 folds the case of letters; of all bytes a token may hold it changes nothing else that could
+/// then equal a byte of a known name (letters, digits and `-`).
+fn is_name(name: &[u8], lower: &[u8]) -> bool {
+    const FOLD: u64 = 0x2020_2020_2020_2020;
+    let word = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk::<8>().unwrap_or(&[0; 8]));
+    if name.len() != lower.len() {
+        return false;
+    }
+    if name.len() < 8 {
+        return name.iter().zip(lower).all(|(a, b)| a | 0x20 == *b);
+    }
+    let last = name.len() - 8;
+    (0..last).step_by(8).all(|at| word(&name[at..]) | FOLD == word(&lower[at..]))
+        && word(&name[last..]) | FOLD == word(&lower[last..])
 }
 
 const LONGEST: usize = 25;
