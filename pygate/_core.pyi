@@ -221,13 +221,13 @@ def encode_audit_outcome(
 
 class Revision:
     """Everything that decides an answer. Immutable."""
-    def __init__(self, config: bytes, name: str, workers: int = 1) -> None: ...
+    def __init__(self, config: bytes, name: str, workers: int = 1, rules: Ruleset | None = None) -> None: ...
     @property
     def audit_dir(self) -> str: ...
     @property
     def name(self) -> str: ...
 
-def check(config: bytes) -> str:
+def check(config: bytes, rules: Ruleset | None = None) -> str:
     """Everything wrong with a configuration: a JSON list of problems, empty when it compiles."""
 
 class Wire:

@@ -20,7 +20,10 @@ from pygate.config import schema
 from pygate.config.address import EXPECTED, Address
 from pygate.config.problem import ConfigError, Place, Problem
 from pygate.config.secrets import is_reference
-from pygate.config.source import Source, Stamps, read
+from pygate.config.source import Source, Stamps, read, stamps
+from pygate.guard import packs as packfiles
+from pygate.guard import shipping
+from pygate.guard.packs import PackFile
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Loaded:
     texts: dict[Path, str] = field(default_factory=dict)
     #: State of the files when they were read.
     stamps: Stamps = field(default_factory=dict)
+    #: The rule packs that routes use, as JSON; empty when they use none.
+    packs: bytes = b""
 
     def ensure(self) -> Loaded:
         """Itself, or `ConfigError` with all problems."""
@@ -48,8 +53,10 @@ class Loaded:
         return self
 
     def write(self, directory: Path) -> None:
-        """Writes what workers compile into an empty directory."""
+        """Writes what workers compile into an empty directory. Slow where it has rule packs."""
         (directory / "config.json").write_bytes(self.json)
+        if self.packs:
+            shipping.ship(directory, self.packs, self.value.get("guard", {}), directory.parent.parent / "cache")
 
     def setting(self, *path: str) -> Any:
         """The value at a path of keys, or its default from the schema (`setting("workers", "count")`)."""
@@ -70,25 +77,65 @@ def load(path: str | Path) -> Loaded:
     source.problems += _literal_secrets(source)
     source.problems += _addresses(source)
     canonical = orjson.dumps(_finite(source.value), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    packs = b"" if source.problems else _packs(source)
     if not source.problems:
-        source.problems += _compile(canonical)
+        source.problems += _compile(canonical, packs, source.value.get("guard", {}).get("shadow", []))
     for problem in source.problems:
         source.locate(problem)
     problems = sorted(source.problems, key=lambda p: _order(source, p.place))
-    revision = hashlib.sha256(canonical).hexdigest()[:12]
+    revision = hashlib.sha256(canonical + packs).hexdigest()[:12]
     return Loaded(
-        canonical, revision, source.files, source.directories, problems, source.value, source.texts, source.stamps
+        canonical,
+        revision,
+        source.files,
+        source.directories,
+        problems,
+        source.value,
+        source.texts,
+        source.stamps,
+        packs,
     )
 
 
-def _compile(canonical: bytes) -> list[Problem]:
+def _packs(source: Source) -> bytes:
+    """The rule packs that routes use, as JSON; what is wrong with them goes to the source's problems."""
+    directories = [source.files[0].parent / name for name in source.value.get("guard", {}).get("packs", [])]
+    found: dict[str, PackFile] = {}
+    for name, path in shipping.gather(source.value):
+        if name in found:
+            continue
+        try:
+            file = packfiles.find(name, directories)
+        except ConfigError as e:
+            for problem in e.problems:
+                problem.path = path
+            source.problems += e.problems
+            continue
+        source.stamps |= stamps([file], [])
+        source.files.append(file)
+        found[name] = pack = packfiles.read(file)
+        source.texts[file] = pack.text
+        source.problems += pack.problems
+    if source.problems or not found:
+        return b""
+    packs = [found[name] for name in sorted(found)]
+    try:
+        _core.Ruleset(packfiles.to_json(packs), "rust", [])
+    except _core.PackError as e:
+        source.problems += [packfiles.located(packs, problem) for problem in e.args[0]]
+        return b""
+    return packfiles.to_json(packs)
+
+
+def _compile(canonical: bytes, packs: bytes, shadow: list[str]) -> list[Problem]:
     """What the compiler of the data plane has to say."""
-    compiler = getattr(_core, "check", None)
-    if compiler is None:
-        return []
+    try:
+        rules = _core.Ruleset(packs, "rust", shadow) if packs else None
+    except _core.PackError as e:
+        return [Problem(p["path"], p["message"], p["expected"], None, p["nearest"]) for p in e.args[0]]
     return [
         Problem(p["path"], p["message"], p.get("expected"), p.get("got"), p.get("nearest"))
-        for p in json.loads(compiler(canonical))
+        for p in json.loads(_core.check(canonical, rules))
     ]
 
 

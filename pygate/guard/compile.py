@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pygate import _core
 from pygate.config.problem import ConfigError, Problem
-from pygate.guard.packs import PackFile, to_json
+from pygate.guard.packs import PackFile, located, to_json
 
 #: The only release whose engine was found clean.
 PINNED = "0.7.19"
@@ -55,7 +55,7 @@ def ruleset(
             raise ConfigError([Problem("guard.engine", message, expected='engine = "auto" or "rust"')]) from None
         return _core.Ruleset(json, engine, list(shadow), database)
     except _core.PackError as error:
-        raise ConfigError([_located(packs, problem) for problem in error.args[0]]) from None
+        raise ConfigError([located(packs, problem) for problem in error.args[0]]) from None
 
 
 def hyperscan(rules: _core.Ruleset, cache: Path | None = None) -> _core.HyperscanDb:
@@ -122,11 +122,3 @@ def _keep(file: Path, data: bytes) -> None:
         os.replace(temporary.name, file)
     except OSError:
         return
-
-
-def _located(packs: Sequence[PackFile], found: _core.FoundProblem) -> Problem:
-    problem = Problem(found["path"], found["message"], expected=found["expected"], nearest=found["nearest"])
-    for pack in packs:
-        if problem.path.startswith(f"packs.{pack.name}."):
-            return pack.locate(problem)
-    return problem

@@ -140,6 +140,15 @@ def to_json(packs: Iterable[PackFile]) -> bytes:
     return orjson.dumps(stripped, option=orjson.OPT_SORT_KEYS)
 
 
+def located(packs: Sequence[PackFile], found: _core.FoundProblem) -> Problem:
+    """A problem the compiler found in one of these packs, with its place."""
+    problem = Problem(found["path"], found["message"], expected=found["expected"], nearest=found["nearest"])
+    for pack in packs:
+        if problem.path.startswith(f"packs.{pack.name}."):
+            return pack.locate(problem)
+    return problem
+
+
 @functools.cache
 def _schema() -> dict[str, Any]:
     derived: dict[str, Any] = json.loads(_core.pack_schema())

@@ -7,13 +7,17 @@ publishes and stops. It opens upstream connections (one coroutine per new connec
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pygate import _core
 from pygate.config.credentials import resolved
+from pygate.guard.shipping import receive
 
 TICK = 0.02
 """Seconds between two calls of `Gateway.tick`; the core's deadlines are that exact."""
@@ -32,8 +36,7 @@ class Service:
 
     async def publish(self, revision: str, directory: Path) -> None:
         """Compiles `directory` off the loop and puts it in force; the first revision also starts listening."""
-        config = resolved((directory / "config.json").read_bytes())
-        compiled = await asyncio.to_thread(_core.Revision, config, revision, self._shared.workers)
+        compiled = await asyncio.to_thread(_compile, revision, directory)
         if self._gateway is not None:
             self._gateway.publish(compiled)
             return
@@ -79,6 +82,13 @@ class Service:
         task = asyncio.get_running_loop().create_task(_open(wire, host, port, path, timeout))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
+
+
+def _compile(revision: str, directory: Path) -> _core.Revision:
+    config = resolved((directory / "config.json").read_bytes())
+    # Caps for the whole gateway are shared out among the workers there are meant to be.
+    workers = orjson.loads(config).get("workers", {}).get("count", 0) or os.cpu_count() or 1
+    return _core.Revision(config, revision, workers, receive(directory))
 
 
 async def _open(wire: _core.Wire, host: str | None, port: int, path: str | None, timeout: float) -> None:

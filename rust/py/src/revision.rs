@@ -1,5 +1,6 @@
 //! A compiled revision, as Python holds it.
 
+use crate::guard::Ruleset;
 use pygate_core::config::Config;
 use pygate_core::error::Problem;
 use pyo3::exceptions::PyValueError;
@@ -19,13 +20,14 @@ impl Revision {
     /// Raises `ValueError` whose only argument is a JSON list of problems (`path`, `message`, `expected`,
     /// `nearest`).
     #[new]
-    #[pyo3(signature = (config, name, workers=1))]
-    fn new(py: Python<'_>, config: &[u8], name: &str, workers: usize) -> PyResult<Revision> {
+    #[pyo3(signature = (config, name, workers=1, rules=None))]
+    fn new(py: Python<'_>, config: &[u8], name: &str, workers: usize, rules: Option<&Ruleset>) -> PyResult<Revision> {
+        let rules = rules.map(|r| &r.0);
         py.detach(|| {
             let config: Config = serde_json::from_slice(config)
                 .map_err(|e| refused(&[Problem::new("", format!("not a configuration: {e}"))]))?;
             let compiled =
-                pygate_core::revision::Revision::compile(&config, name, workers, None).map_err(|p| refused(&p))?;
+                pygate_core::revision::Revision::compile(&config, name, workers, rules).map_err(|p| refused(&p))?;
             Ok(Revision { compiled: Arc::new(compiled) })
         })
     }
@@ -44,12 +46,14 @@ impl Revision {
 
 /// Everything wrong with a configuration: a JSON list of problems, empty when it compiles.
 #[pyfunction]
-pub fn check(py: Python<'_>, config: &[u8]) -> String {
+#[pyo3(signature = (config, rules=None))]
+pub fn check(py: Python<'_>, config: &[u8], rules: Option<&Ruleset>) -> String {
+    let rules = rules.map(|r| &r.0);
     py.detach(|| {
         let problems = match serde_json::from_slice::<Config>(config) {
             Err(error) => vec![Problem::new("", format!("not a configuration: {error}"))],
             Ok(config) => {
-                pygate_core::revision::Revision::compile(&config, "000000000000", 1, None).err().unwrap_or_default()
+                pygate_core::revision::Revision::compile(&config, "000000000000", 1, rules).err().unwrap_or_default()
             }
         };
         serde_json::to_string(&problems).unwrap_or_default()

@@ -150,6 +150,7 @@ impl Engine {
     /// Requests whose head is not yet complete use `revision` from now on.
     pub fn publish(&mut self, revision: Arc<Revision>) {
         self.max_downs = revision.max_connections;
+        self.balancer.retain(&revision.services);
         self.revision = revision;
     }
 
