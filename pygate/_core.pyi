@@ -1,8 +1,8 @@
 """Types of the Rust extension (`rust/py`)."""
 
+import asyncio
 from collections.abc import Callable
 from os import PathLike
-
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -230,7 +230,7 @@ class Revision:
 def check(config: bytes, rules: Ruleset | None = None) -> str:
     """Everything wrong with a configuration: a JSON list of problems, empty when it compiles."""
 
-class Wire:
+class Wire(asyncio.Protocol):
     """An asyncio protocol; made by the gateway."""
     def failed(self, timed_out: bool) -> None: ...
 

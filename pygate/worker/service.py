@@ -98,7 +98,7 @@ async def _open(wire: _core.Wire, host: str | None, port: int, path: str | None,
             if path is not None:
                 await loop.create_unix_connection(lambda: wire, path)
             else:
-                await loop.create_connection(lambda: wire, host, port)
+                await loop.create_connection(lambda: wire, host or "", port)
     except TimeoutError:
         wire.failed(True)
     except OSError:
