@@ -5,13 +5,16 @@
 
 use pygate_core::audit::codec::{encode_intent, encode_outcome};
 use pygate_core::audit::record::{Intent, Outcome};
-use pygate_core::config::{Engine, Match, MatchTable, OneOrMany, Rate, Route};
+use pygate_core::config::{Config, Engine, Match, MatchTable, OneOrMany, Rate, Route};
+use pygate_core::exchange::{Action, ConnId};
 use pygate_core::guard::{ContentKind, Direction, Pack, Ruleset};
+use pygate_core::http1::{HeadLimits, RequestEvent, Server};
 use pygate_core::limit::gcra::{check, Quota};
 use pygate_core::message::{Peer, RequestHead};
+use pygate_core::revision::Revision;
 use pygate_core::route::{Found, RouteTable};
 use pygate_core::shared::{Layout, Shared};
-use pygate_core::time::Instant;
+use pygate_core::time::{Instant, Now};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -20,9 +23,11 @@ const CALLS: usize = 50;
 
 const WORKLOADS: &[(&str, fn())] = &[
     ("audit-encode", audit_encode),
+    ("exchange-get", exchange_get),
     ("gcra-check", gcra_check),
     ("guard-clean-4k", || guard(false)),
     ("guard-hits-4k", || guard(true)),
+    ("head-parse", head_parse),
     ("route-find-1000", route_find),
 ];
 
@@ -45,6 +50,65 @@ fn measured(call: &mut dyn FnMut(usize)) {
     for n in 0..CALLS {
         call(n);
     }
+}
+
+const REQUEST: &[u8] = b"GET /api-3/small?page=2 HTTP/1.1\r\nHost: svc-07.bench.test\r\nUser-Agent: bench/1\r\n\
+    Accept: application/json\r\nAccept-Encoding: gzip\r\nAccept-Language: en\r\nX-Api-Key: k-1234567890\r\n\
+    Cookie: session=0123456789abcdef\r\n\r\n";
+
+fn head_parse() {
+    let mut server = Server::default();
+    let limits = HeadLimits::default();
+    let mut head = RequestHead::default();
+    count(|_| {
+        let (used, event) = server.read(black_box(REQUEST), &limits, &mut head).unwrap();
+        assert_eq!((used, event), (REQUEST.len(), RequestEvent::Head));
+        assert_eq!(server.read(b"", &limits, &mut head).unwrap().1, RequestEvent::End);
+    });
+}
+
+/// A GET through everything: parse, route among 1,000, intent, pooled upstream, 1 KB answer, outcome, metrics.
+fn exchange_get() {
+    let mut config: Config = toml::from_str(
+        "[entrypoints.web]\naddress = \"127.0.0.1:8080\"\n[services.origin]\nendpoints = [\"http://127.0.0.1:9000\"]\n",
+    )
+    .unwrap();
+    config.routes = (0..1000).map(|n| route(n / 10, n % 10)).collect();
+    let revision = Arc::new(Revision::compile(&config, "0123456789ab", 1, None).unwrap());
+    let file = tempfile::tempfile().unwrap();
+    let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).unwrap());
+    let mut clock = Now { mono: Instant(1_000_000_000), wall_ns: 1_700_000_000_000_000_000 };
+    let mut engine = pygate_core::exchange::Engine::new(shared, 0, [1, 2, 3, 4], revision, clock);
+    let down = engine.accept(clock, "web", [127, 0, 0, 1].into(), 40_000).unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n{:1024}", "x");
+    let mut records = Vec::with_capacity(4096);
+    count(|_| {
+        clock.mono = Instant(clock.mono.0 + 50_000);
+        engine.input(clock, ConnId::Down(down), black_box(REQUEST));
+        let mut answered = 0;
+        loop {
+            records.clear();
+            engine.take_records(&mut records);
+            let actions = engine.take_actions();
+            let (mut connect, mut asked) = (None, None);
+            for action in &actions {
+                match action {
+                    Action::Connect { up, .. } => connect = Some(*up),
+                    Action::Write { conn: ConnId::Up(up), .. } => asked = Some(*up),
+                    Action::Write { conn: ConnId::Down(_), data } => answered += data.len(),
+                    other => panic!("unexpected {other:?}"),
+                }
+            }
+            engine.recycle(actions);
+            clock.mono = Instant(clock.mono.0 + 50_000);
+            match (connect, asked) {
+                (Some(up), _) => engine.connected(clock, up),
+                (_, Some(up)) => engine.input(clock, ConnId::Up(up), black_box(answer.as_bytes())),
+                _ => break,
+            }
+        }
+        assert!(answered > 1024 && engine.in_flight() == 0);
+    });
 }
 
 fn route_find() {
