@@ -86,6 +86,21 @@ bench-instructions: dev  ## Instruction counts of fixed workloads against the ch
 	@.ci/need valgrind
 	$(BIN)/python -m bench.instructions
 
+.PHONY: bench-micro
+bench-micro: dev  ## Times of single steps: head parse, route match, guard scan, reload
+	$(BIN)/python -m pytest bench/micro --benchmark-columns=min,median,stddev,rounds
+
+.PHONY: dist
+dist: dev  ## A standalone build in dist/pygate that needs no Python on the host
+	@.ci/need objdump:binutils
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pyinstaller>=6.10,<7'
+	$(BIN)/pyinstaller --noconfirm --log-level WARN --distpath dist --workpath build deploy/pygate.spec
+	@dist/pygate/pygate --version
+
+.PHONY: image
+image: dist  ## Build the container image on a debootstrap base, start it and try it (root)
+	deploy/try-image
+
 .PHONY: clean
 clean:  ## Remove everything built
 	rm -rf $(VENV) target dist build run .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

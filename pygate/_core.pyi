@@ -230,6 +230,15 @@ class Revision:
 def check(config: bytes, rules: Ruleset | None = None) -> str:
     """Everything wrong with a configuration: a JSON list of problems, empty when it compiles."""
 
+class HeadParser:
+    """A parsed request head: single steps of the data plane, for `bench/micro`."""
+
+    def parse(self, bytes: bytes) -> int:
+        """Parses a complete HTTP/1.1 request head; returns its length. ValueError says what is wrong with it."""
+
+    def route(self, revision: Revision) -> int | None:
+        """The number of the route that the parsed head takes."""
+
 class Wire(asyncio.Protocol):
     """An asyncio protocol; made by the gateway."""
     def failed(self, timed_out: bool) -> None: ...

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BASELINE = Path(__file__).parent / "baseline.json"
@@ -96,7 +97,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
-    baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"compiler": compiler(), "counts": {}}
+    empty = {"compiler": compiler(), "counts": {}}
+    baseline: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.exists() else empty
     before: dict[str, int] = baseline["counts"]
     regressions = [n for n, c in counts.items() if n in before and c > before[n] * (1 + TOLERANCE) + SLACK]
     new = [name for name in counts if name not in before]

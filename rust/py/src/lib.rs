@@ -14,6 +14,7 @@ mod guard;
 mod observe;
 mod revision;
 mod shared;
+mod steps;
 mod toml;
 mod wire;
 
@@ -27,6 +28,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(audit::encode_audit_outcome, m)?)?;
     m.add_function(wrap_pyfunction!(explain::explain, m)?)?;
     m.add_class::<shared::Shared>()?;
+    m.add_class::<steps::HeadParser>()?;
     m.add_class::<revision::Revision>()?;
     m.add_function(wrap_pyfunction!(revision::check, m)?)?;
     m.add_class::<gateway::PyGateway>()?;

@@ -1,0 +1,1 @@
+"""Locust against a running gateway: `python -m bench.locust journey|spike`."""
