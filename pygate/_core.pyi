@@ -286,7 +286,10 @@ class RuleInfo(TypedDict):
     """A compiled rule."""
 
     rule: str
+    #: As compiled, with all repetitions bounded.
     pattern: str
+    #: What an engine that only reports ends is given in its place.
+    ending: str
     action: str
     severity: str
     owasp: str

@@ -65,7 +65,7 @@ def hyperscan(rules: _core.Ruleset, cache: Path | None = None) -> _core.Hypersca
     file = cache / f"{rules.fingerprint[:32]}-{found.split()[0]}.hsdb" if cache else None
     if file is not None and file.is_file():
         return _core.HyperscanDb(file.read_bytes(), path, found, rules.fingerprint)
-    data = _compile([rule["pattern"].encode() for rule in rules.rules()])
+    data = _compile([rule["ending"].encode() for rule in rules.rules()])
     if file is not None:
         _keep(file, data)
     return _core.HyperscanDb(data, path, found, rules.fingerprint)

@@ -98,6 +98,7 @@ impl Ruleset {
             let dict = PyDict::new(py);
             dict.set_item("rule", &*rule.name)?;
             dict.set_item("pattern", &*rule.pattern)?;
+            dict.set_item("ending", &*rule.ending)?;
             dict.set_item("action", rule.action.name())?;
             dict.set_item("severity", rule.severity.name())?;
             dict.set_item("owasp", &*rule.owasp)?;

@@ -28,6 +28,9 @@ const MIN_WEIGHT: u32 = 9;
 pub(super) struct Pattern {
     /// The pattern with all repetitions bounded.
     pub text: String,
+    /// An expression that ends wherever the pattern does, and maybe elsewhere, for engines that only report
+    /// ends: without a variable beginning before the first literal, which would keep them busy everywhere.
+    pub ending: String,
     /// Widest match.
     pub width: usize,
     /// Narrowest match.
@@ -62,12 +65,7 @@ fn refuse<T>(message: impl Into<String>, expected: &'static str) -> Result<T, Re
 
 impl Pattern {
     pub fn parse(text: &str) -> Result<Pattern, Refusal> {
-        let tree = ast::parse::Parser::new().parse(text).or_else(|error| {
-            refuse(
-                format!("{} (at byte {})", error.kind(), error.span().start.offset),
-                "the common syntax of Rust regex and Hyperscan (no look-around, no back-references)",
-            )
-        })?;
+        let tree = syntax_tree(text)?;
         let mut edits = ast::visit(&tree, Check { edits: Vec::new() })?;
         let mut bounded = text.to_owned();
         edits.sort_by_key(|edit| std::cmp::Reverse(edit.0));
@@ -105,8 +103,38 @@ impl Pattern {
             );
         }
         let gate = gate(&hir, width);
-        Ok(Pattern { text: bounded, width, shortest, gate })
+        let ending = bounded[variable_beginning(&syntax_tree(&bounded)?)..].to_owned();
+        Ok(Pattern { text: bounded, ending, width, shortest, gate })
     }
+}
+
+fn syntax_tree(text: &str) -> Result<Ast, Refusal> {
+    ast::parse::Parser::new().parse(text).or_else(|error| {
+        refuse(
+            format!("{} (at byte {})", error.kind(), error.span().start.offset),
+            "the common syntax of Rust regex and Hyperscan (no look-around, no back-references)",
+        )
+    })
+}
+
+/// How much of a pattern stands before its first literal, when that is only classes of which at least one is
+/// repeated a variable number of times; else nothing.
+fn variable_beginning(tree: &Ast) -> usize {
+    let Ast::Concat(concat) = tree else { return 0 };
+    let mut variable = false;
+    for part in &concat.asts {
+        match part {
+            Ast::Assertion(_) | Ast::ClassBracketed(_) | Ast::ClassPerl(_) | Ast::Dot(_) => {}
+            Ast::Repetition(repetition)
+                if matches!(*repetition.ast, Ast::ClassBracketed(_) | Ast::ClassPerl(_) | Ast::Dot(_)) =>
+            {
+                variable = true;
+            }
+            Ast::Literal(literal) if variable => return literal.span.start.offset,
+            _ => return 0,
+        }
+    }
+    0
 }
 
 fn first_line(text: &str) -> String {
@@ -294,7 +322,7 @@ impl Required {
     }
 
     fn weight(&self) -> u32 {
-        let least = self.literals.iter().map(|literal| literal.iter().map(|&b| weight(b)).sum::<u32>()).min();
+        let least = self.literals.iter().map(|literal| precision(literal)).min();
         least.unwrap_or(0).saturating_sub(self.literals.len().ilog2())
     }
 
@@ -304,6 +332,23 @@ impl Required {
             (Some(a), Some(b)) => Some(if b.weight() > a.weight() { b } else { a }),
             (a, b) => a.or(b),
         }
+    }
+}
+
+/// Words so frequent that they narrow nothing down.
+const COMMON: &[&str] = &[
+    "all", "and", "any", "are", "for", "from", "have", "her", "his", "its", "new", "not", "now", "one", "our", "out",
+    "that", "the", "these", "they", "this", "those", "was", "were", "what", "which", "with", "you", "your",
+];
+
+/// How much a literal narrows text down.
+fn precision(literal: &[u8]) -> u32 {
+    let word = literal.trim_ascii();
+    let sum: u32 = literal.iter().map(|&b| weight(b)).sum();
+    if COMMON.iter().any(|common| common.as_bytes() == word) {
+        sum.min(4)
+    } else {
+        sum
     }
 }
 
@@ -452,6 +497,18 @@ mod tests {
             (r"(?:secret)?[a-z]{3,9}", Gate::Nothing),
         ] {
             assert_eq!(gate_of(text), gate, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_beginning_is_left_to_the_confirmation() {
+        for (text, ending) in [
+            (r"\b[a-z][a-z.]{0,63}@[a-z]{2,9}", "@[a-z]{2,9}"),
+            (r"\bkey[a-z]{0,9}=[0-9]{4}", r"\bkey[a-z]{0,9}=[0-9]{4}"),
+            (r"(?i)[a-z]{0,9}@[a-z]{3}", r"(?i)[a-z]{0,9}@[a-z]{3}"),
+            (r"[a-z]{3,9}", r"[a-z]{3,9}"),
+        ] {
+            assert_eq!(Pattern::parse(text).unwrap().ending, ending);
         }
     }
 

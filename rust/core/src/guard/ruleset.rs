@@ -78,6 +78,8 @@ pub struct Rule {
     pub mask: Box<str>,
     /// The pattern as compiled, with all repetitions bounded.
     pub pattern: Box<str>,
+    /// The expression for engines that report ends.
+    pub ending: Box<str>,
     pub(super) regex: meta::Regex,
     /// Number of the group that narrows the finding.
     pub(super) secret: Option<usize>,
@@ -264,6 +266,7 @@ impl Rule {
             owasp: spec.owasp.as_str().into(),
             mask: mask.into(),
             pattern: pattern.text.as_str().into(),
+            ending: pattern.ending.as_str().into(),
             regex,
             secret,
             validator,
@@ -363,8 +366,10 @@ fn apply_shadow(rules: &mut [Rule], shadow: &[String], problems: &mut Vec<Proble
 fn fingerprint(rules: &[Rule]) -> String {
     let mut hash = Sha256::new();
     for rule in rules {
-        hash.update((rule.pattern.len() as u64).to_be_bytes());
-        hash.update(rule.pattern.as_bytes());
+        for expression in [&rule.pattern, &rule.ending] {
+            hash.update((expression.len() as u64).to_be_bytes());
+            hash.update(expression.as_bytes());
+        }
     }
     hex::encode(hash.finalize())
 }
