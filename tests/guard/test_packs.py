@@ -150,3 +150,8 @@ def test_what_cannot_be_judged_is_an_error(pack: Path) -> None:
         plan.judge("text/plain; charset=utf-16", b"x")
     with pytest.raises(ValueError, match="not a type of text"):
         plan.judge("image/png", b"x")
+
+
+@pytest.mark.parametrize("module", ["pygate.guard.packs", "pygate.guard.compile", "pygate.config"])
+def test_every_module_can_be_imported_first(module: str) -> None:
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, timeout=60)
