@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="start the gateway",
         description="Starts the gateway in the foreground. SIGHUP reloads, SIGUSR2 upgrades, SIGTERM and Ctrl-C drain"
         " and stop (twice: at once).",
-        epilog="examples:\n  pygate run --demo\n  pygate run -c pygate.toml\n  pygate run -c /etc/pygate --run-dir /run",
+        epilog="examples:\n  pygate run --demo\n  pygate run -c /etc/pygate --run-dir /run/pygate",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-c", "--config", help="file or directory (default: pygate.toml)")
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     # The control process is the only user of these: other verbs must start fast.
     import uvloop
 
+    from pygate.control import waiter
     from pygate.control.listeners import ListenError
     from pygate.control.process import Control, Options, StartError
     from pygate.control.rundir import RunDirError, default_run_dir
@@ -56,12 +57,20 @@ def run(args: argparse.Namespace) -> int:
         options.companion = tour.COMPANION
         options.on_serving = lambda control: print(tour.welcome(control, style(sys.stdout)), flush=True)
 
+    successor: list[int] = []
+
     async def serve() -> int:
-        return await Control(options, loaded).run()
+        control = Control(options, loaded)
+        code = await control.run()
+        successor.extend([control.successor] if control.successor else [])
+        return code
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve())
+            code = runner.run(serve())
+        if successor:
+            waiter.become(successor[0], run_dir)
+        return code
     except (RunDirError, ListenError, StartError, OSError) as e:
         print(f"{style(sys.stderr).red('error')}: {e}", file=sys.stderr)
         return 1

@@ -107,6 +107,12 @@ class Control:
         self._upgrading = False
 
     @property
+    def successor(self) -> int | None:
+        """Who has taken over, if somebody outside still waits for this very process: a shell, a container."""
+        waited_for = self._inheritance is None and not self._notifier.environment()
+        return self._successor if waited_for else None
+
+    @property
     def run_dir(self) -> Path:
         return self._run.path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pygate.cli.main import main
 from pygate.config import load
 from pygate.config.address import Address
+from pygate.config.credentials import resolved
 from pygate.config.schema import schema
 from pygate.config.secrets import SecretError, redact, resolve
 from pygate.config.units import seconds
@@ -121,16 +123,35 @@ def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             resolve(wrong)
 
 
+def test_credentials_are_hashed_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYGATE_TEST_SECRET", "open sesame")
+    config = {
+        "policies": {
+            "a": {"api_key": {"keys": {"app": "env:PYGATE_TEST_SECRET", "cron": "sha256:00"}}},
+            "b": {"headers": {"request": {"set": {"x": "env:PYGATE_TEST_SECRET"}}}},
+        }
+    }
+    found = json.loads(resolved(json.dumps(config).encode()))["policies"]
+    assert found["a"]["api_key"]["keys"] == {
+        "app": "sha256:" + hashlib.sha256(b"open sesame").hexdigest(),
+        "cron": "sha256:00",
+    }
+    assert found["b"] == config["policies"]["b"]
+    monkeypatch.delenv("PYGATE_TEST_SECRET")
+    with pytest.raises(SecretError, match=r"policies.a.api_key.keys.app: .*PYGATE_TEST_SECRET"):
+        resolved(json.dumps(config).encode())
+
+
 def test_redaction_keeps_references_and_hides_the_rest() -> None:
     config = {
         "admin": {"token": "env:TOKEN", "address": "127.0.0.1:1"},
         "telemetry": {"headers": {"x-key": "literal", "y": "file:/run/y"}},
-        "policies": {"p": {"api_key": {"keys": [{"name": "app", "hash": "abc"}]}}},
+        "policies": {"p": {"api_key": {"keys": {"app": "sha256:abc", "cron": "env:CRON"}}}},
     }
     shown = redact(config)
     assert shown["admin"] == config["admin"]
     assert shown["telemetry"]["headers"] == {"x-key": "(redacted)", "y": "file:/run/y"}
-    assert shown["policies"]["p"]["api_key"]["keys"] == [{"name": "app", "hash": "(redacted)"}]
+    assert shown["policies"]["p"]["api_key"]["keys"] == {"app": "(redacted)", "cron": "env:CRON"}
 
 
 def test_starter_and_quickstart_are_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
