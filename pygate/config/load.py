@@ -113,6 +113,7 @@ def _packs(source: Source) -> bytes:
             continue
         source.stamps |= stamps([file], [])
         source.files.append(file)
+        source.stamps |= stamps([file], [])
         found[name] = pack = packfiles.read(file)
         source.texts[file] = pack.text
         source.problems += pack.problems

@@ -33,6 +33,7 @@ from pygate.control.notify import Notifier
 from pygate.control.rundir import RunDir
 from pygate.control.supervisor import Supervisor, WorkerError
 from pygate.control.worker_process import WorkerProcess
+from pygate.guard.compile import Unavailable
 
 if TYPE_CHECKING:
     from pygate.telemetry import Telemetry
@@ -167,7 +168,7 @@ class Control:
             self._notifier.reloading()
             try:
                 self.last_reload = await self._reload(why)
-            except (ListenError, WorkerError) as e:
+            except (ListenError, WorkerError, Unavailable, OSError) as e:
                 self.last_reload = Reload(False, message=str(e))
             self.reloads["ok" if self.last_reload.ok else "failed"] += 1
             (log.info if self.last_reload.ok else log.error)("reload (%s): %s", why, self.last_reload.message)
@@ -219,7 +220,11 @@ class Control:
             self._companion = subprocess.Popen(
                 [*self.options.companion, str(self._run.lock_file)], stdin=subprocess.DEVNULL, process_group=0
             )
-        directory = self._run.store(self.loaded)
+        try:
+            # Compiling the database of new rules takes up to seconds.
+            directory = await asyncio.to_thread(self._run.store, self.loaded)
+        except Unavailable as e:
+            raise StartError(f"guard.engine: {e}") from None
         try:
             await self.supervisor.roll(self.loaded.revision, directory, opened, self._count(self.loaded))
         except WorkerError as e:
@@ -295,7 +300,7 @@ class Control:
         wanted, count = self._wanted(loaded), self._count(loaded)
         supervisor = self.supervisor
         same = wanted == {name: item.text or wanted.get(name) for name, item in supervisor.listeners.items()}
-        directory = self._run.store(loaded)
+        directory = await asyncio.to_thread(self._run.store, loaded)
         if same and count == supervisor.count:
             await supervisor.publish(loaded.revision, directory)
         else:
