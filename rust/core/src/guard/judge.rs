@@ -133,14 +133,16 @@ impl Judging {
             return Ok(bytes.len());
         }
         if matches!(self.extractor, Extractor::Unknown) {
-            match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                Some(b'{' | b'[') => self.extractor = Extractor::Json(Json::new(false)),
-                Some(_) => self.extractor = Extractor::Text { open: false },
-                None => {
-                    self.fed += bytes.len() as u32;
-                    return Ok(bytes.len());
-                }
+            // White space in front belongs to no channel, whether it comes alone or with what follows.
+            let blank = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            if blank > 0 || bytes.is_empty() {
+                self.fed += blank as u32;
+                return Ok(blank);
             }
+            self.extractor = match bytes[0] {
+                b'{' | b'[' => Extractor::Json(Json::new(false)),
+                _ => Extractor::Text { open: false },
+            };
         }
         let taken = match &mut self.extractor {
             Extractor::Json(json) => json.feed(bytes, self.fed, &mut self.batch)?,
