@@ -15,7 +15,7 @@ COPY . .
 RUN make dist
 
 FROM ${BASE} AS image
-RUN useradd --system --uid 10001 --shell /usr/sbin/nologin --home-dir /var/lib/pygate pygate \
+RUN useradd --system --uid 900 --shell /usr/sbin/nologin --home-dir /var/lib/pygate pygate \
     && install --directory --owner pygate --mode 0700 /var/lib/pygate /run/pygate
 COPY --from=build /source/dist/pygate /opt/pygate
 ENV PATH=/opt/pygate:$PATH RUNTIME_DIRECTORY=/run/pygate
