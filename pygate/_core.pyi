@@ -24,7 +24,7 @@ def explain(
     client_ip: str,
     entrypoint: str | None = None,
 ) -> str:
-    """What a configuration (JSON) would do with a request, as JSON. ValueError: it could not be sent, or not compiled."""
+    """What a configuration (JSON) would do with a request, as JSON. ValueError: not sent, or not compiled."""
 
 class Shared:
     """The memory all processes of one gateway share."""
@@ -54,7 +54,7 @@ class Shared:
         """State of the circuit breaker policy called `name`: `closed`, `open` or `probing`."""
 
     def clear_worker(self, slot: int) -> None:
-        """Gives back what a worker held of concurrency limits, zeroes its gauges. Only for a worker whose process is gone."""
+        """Gives back what a gone worker held of concurrency limits, and zeroes its gauges."""
 
 def endpoint_key(service: str, url: str) -> int:
     """Key of a service's endpoint in shared memory, by its URL as configured."""
