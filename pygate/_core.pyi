@@ -16,6 +16,9 @@ def read_toml(text: str) -> tuple[dict[str, Any], dict[str, tuple[_Place, _Place
 def schema() -> str:
     """JSON Schema of the configuration."""
 
+def error_table() -> list[tuple[str, int, str, str]]:
+    """Every error the gateway answers itself: name, status, title, cause."""
+
 def explain(
     config: bytes,
     method: str,

@@ -8,6 +8,7 @@ mod audit_log;
 mod audit_read;
 mod audit_tail;
 pub mod audit_writer;
+mod errors;
 mod explain;
 mod gateway;
 mod guard;
@@ -26,6 +27,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(audit_read::audit_calls, m)?)?;
     m.add_function(wrap_pyfunction!(audit::encode_audit_intent, m)?)?;
     m.add_function(wrap_pyfunction!(audit::encode_audit_outcome, m)?)?;
+    m.add_function(wrap_pyfunction!(errors::error_table, m)?)?;
     m.add_function(wrap_pyfunction!(explain::explain, m)?)?;
     m.add_class::<shared::Shared>()?;
     m.add_class::<steps::HeadParser>()?;
