@@ -17,7 +17,8 @@ use crate::observe::{EndpointLabel, RouteLabel};
 use crate::policy::{Policy, RouteShape};
 use crate::route::RouteTable;
 use crate::shared::stable_hash;
-use std::collections::{BTreeMap, HashMap};
+use ahash::AHashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub struct Revision {
     pub workers: usize,
     pub audit: Audit,
     /// Endpoint key → idle connections kept by one worker, and for how long.
-    pooling: HashMap<u64, (u32, Duration)>,
+    pooling: AHashMap<u64, (u32, Duration)>,
 }
 
 pub struct EntrypointPlan {

@@ -16,6 +16,7 @@ use pygate_core::time::{Instant, Now};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +47,8 @@ pub struct Gateway {
     plugin: Option<Py<PyAny>>,
 }
 
-type Planned = (Action, Option<Arc<Handle>>);
+/// For each action its connection's transport, if it has one.
+type Handles = SmallVec<[Option<Arc<Handle>>; 8]>;
 
 impl Gateway {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -63,60 +65,43 @@ impl Gateway {
     ) -> R {
         let mut state = self.lock();
         let result = work(&mut state.engine, now());
-        let planned = self.plan(&mut state);
+        self.hand_over_records(&mut state);
+        let actions = state.engine.take_actions();
+        let handles: Handles = actions.iter().map(|action| state.handle_of(action)).collect();
         drop(state);
-        if !planned.is_empty() {
-            let used = self.perform(py, planned, input);
-            self.lock().engine.recycle(used);
+        if !actions.is_empty() {
+            self.perform(py, &actions, &handles, input);
+            self.lock().engine.recycle(actions);
         }
         result
     }
 
-    /// Hands records over and pairs every action with its transport.
-    fn plan(&self, state: &mut State) -> Vec<Planned> {
-        let mut records = std::mem::take(&mut state.records);
-        let batch: Batch = state.engine.take_records(&mut records);
-        if batch.records > 0 && self.writer.append(&records, batch.records, batch.durable).is_none() {
-            // Nothing was taken: what was counted as made will never be durable.
-            state.base = state.base.wrapping_sub(u64::from(batch.records));
-            state.engine.audit_broken(now(), true);
+    /// Gives what the engine recorded to the writer, before anything else happens.
+    fn hand_over_records(&self, state: &mut State) {
+        let State { engine, records, base, .. } = state;
+        let batch: Batch = engine.take_records(records);
+        if batch.records > 0 && self.writer.append(records, batch.records, batch.durable).is_none() {
+            // Nothing was taken: what was counted as made will never be durable. Everybody who waits is
+            // settled at once, so that no later count can be taken for one of these.
+            *base = base.wrapping_sub(u64::from(batch.records));
+            engine.audit_broken(now(), true);
         }
-        state.records = records;
-        let actions = state.engine.take_actions();
-        actions
-            .into_iter()
-            .map(|action| {
-                let handle = match &action {
-                    Action::Write { conn, .. }
-                    | Action::WriteInput { conn, .. }
-                    | Action::WriteEof(conn)
-                    | Action::Close(conn)
-                    | Action::Abort(conn)
-                    | Action::Pause(conn)
-                    | Action::Resume(conn) => match *conn {
-                        ConnId::Down(id) => state.downs.get(id as usize).cloned().flatten(),
-                        ConnId::Up(id) => state.ups.get(id as usize).cloned().flatten(),
-                    },
-                    Action::Connect { .. } | Action::Plugin { .. } => None,
-                };
-                (action, handle)
-            })
-            .collect()
     }
 
     fn perform(
         self: &Arc<Self>,
         py: Python<'_>,
-        planned: Vec<Planned>,
+        actions: &[Action],
+        handles: &[Option<Arc<Handle>>],
         input: Option<&Bound<'_, PyBytes>>,
-    ) -> Vec<Action> {
+    ) {
         let mut at = 0;
-        while at < planned.len() {
-            let (action, handle) = &planned[at];
+        while at < actions.len() {
+            let (action, handle) = (&actions[at], &handles[at]);
             // Consecutive writes to one connection become one call.
             let mut next = at + 1;
             if let Some(conn) = written(action) {
-                while next < planned.len() && written(&planned[next].0) == Some(conn) {
+                while next < actions.len() && written(&actions[next]) == Some(conn) {
                     next += 1;
                 }
             }
@@ -127,7 +112,7 @@ impl Gateway {
                 }
                 (_, None) => Ok(()),
                 (Action::Write { .. } | Action::WriteInput { .. }, Some(handle)) => {
-                    write(py, handle, &planned[at..next], input)
+                    write(py, handle, &actions[at..next], input)
                 }
                 (Action::WriteEof(_), Some(h)) => method(py, h, intern!(py, "write_eof")),
                 (Action::Close(_), Some(h)) => method(py, h, intern!(py, "close")),
@@ -144,7 +129,6 @@ impl Gateway {
             }
             at = next;
         }
-        planned.into_iter().map(|(action, _)| action).collect()
     }
 
     /// Begins to open a connection to an endpoint.
@@ -203,6 +187,16 @@ impl Gateway {
     }
 }
 
+impl State {
+    fn handle_of(&self, action: &Action) -> Option<Arc<Handle>> {
+        let (list, id) = match action.connection()? {
+            ConnId::Down(id) => (&self.downs, id),
+            ConnId::Up(id) => (&self.ups, id),
+        };
+        list.get(id as usize)?.clone()
+    }
+}
+
 fn written(action: &Action) -> Option<ConnId> {
     match action {
         Action::Write { conn, .. } | Action::WriteInput { conn, .. } => Some(*conn),
@@ -215,7 +209,7 @@ fn method(py: Python<'_>, handle: &Handle, name: &Bound<'_, pyo3::types::PyStrin
 }
 
 /// One `write` for one piece, one `writelines` for several.
-fn write(py: Python<'_>, handle: &Handle, pieces: &[Planned], input: Option<&Bound<'_, PyBytes>>) -> PyResult<()> {
+fn write(py: Python<'_>, handle: &Handle, pieces: &[Action], input: Option<&Bound<'_, PyBytes>>) -> PyResult<()> {
     let piece = |action: &Action| -> PyResult<Option<Py<PyAny>>> {
         Ok(match action {
             Action::Write { data, .. } if data.is_empty() => None,
@@ -228,14 +222,14 @@ fn write(py: Python<'_>, handle: &Handle, pieces: &[Planned], input: Option<&Bou
             _ => None,
         })
     };
-    if let [(action, _)] = pieces {
+    if let [action] = pieces {
         return match piece(action)? {
             Some(bytes) => handle.write.call1(py, (bytes,)).map(drop),
             None => Ok(()),
         };
     }
     let list = PyList::empty(py);
-    for (action, _) in pieces {
+    for action in pieces {
         if let Some(bytes) = piece(action)? {
             list.append(bytes)?;
         }

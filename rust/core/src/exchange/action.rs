@@ -46,6 +46,22 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The open connection it is about, if any.
+    pub fn connection(&self) -> Option<ConnId> {
+        match self {
+            Action::Write { conn, .. }
+            | Action::WriteInput { conn, .. }
+            | Action::WriteEof(conn)
+            | Action::Close(conn)
+            | Action::Abort(conn)
+            | Action::Pause(conn)
+            | Action::Resume(conn) => Some(*conn),
+            Action::Connect { .. } | Action::Plugin { .. } => None,
+        }
+    }
+}
+
 /// Pieces smaller than this are copied together instead of being written one by one.
 const COPY_BELOW: usize = 16 << 10;
 

@@ -12,6 +12,7 @@ use crate::message::fields::{is_field_name, is_field_value, Fields, Known};
 use crate::message::{BodyLength, Method, PathOptions, RequestHead, ResponseHead, Scheme, Version};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 /// Caps on a head.
 #[derive(Clone, Copy, Debug)]
@@ -44,23 +45,22 @@ type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS];
 /// Returns the head's length, or `None` and updates `scanned`. A bare LF is refused as soon as it is seen,
 /// and so is a head longer than `limit`.
 pub fn find_end(input: &[u8], scanned: &mut usize, limit: usize) -> Result<Option<usize>, Violation> {
-    for at in memchr::memchr_iter(b'\n', &input[*scanned..]).map(|i| i + *scanned) {
-        if at == 0 || input[at - 1] != b'\r' {
-            return Err(Violation::bad("line ends in a bare LF"));
-        }
-        if at >= 3 && input[at - 2] == b'\n' {
-            return if at < limit { Ok(Some(at + 1)) } else { Err(too_large()) };
-        }
+    static END: OnceLock<memchr::memmem::Finder<'static>> = OnceLock::new();
+    let finder = END.get_or_init(|| memchr::memmem::Finder::new(b"\r\n\r\n"));
+    // What was scanned before may hold the first bytes of the end.
+    let from = scanned.saturating_sub(3);
+    let end = finder.find(&input[from..]).map(|at| from + at + 4);
+    let head = &input[from..end.unwrap_or(input.len())];
+    // Without early exit, so that it runs sixteen bytes at a time.
+    let bare = head.windows(2).fold(false, |bare, pair| bare | (pair[1] == b'\n' && pair[0] != b'\r'));
+    if bare || (from == 0 && head.first() == Some(&b'\n')) {
+        return Err(Violation::bad("line ends in a bare LF"));
     }
-    if input.len() > limit {
-        return Err(too_large());
+    if head.len() + from > limit {
+        return Err(Violation { code: Code::HeadTooLarge, detail: "head too large" });
     }
     *scanned = input.len();
-    Ok(None)
-}
-
-const fn too_large() -> Violation {
-    Violation { code: Code::HeadTooLarge, detail: "head too large" }
+    Ok(end)
 }
 
 /// Parses a complete request head (`raw` ends with the empty line).
@@ -380,8 +380,7 @@ fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
         }
     };
     let host = host.strip_suffix(b".").unwrap_or(host);
-    let is_host_byte = |&b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    if host.is_empty() || host.len() > 255 || (host[0] != b'[' && !host.iter().all(is_host_byte)) {
+    if host.is_empty() || host.len() > 255 {
         return Err(BAD);
     }
     head.port = match port {
@@ -393,9 +392,34 @@ fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
         Some(_) => return Err(BAD),
     };
     head.host.clear();
-    head.host.extend(host.iter().map(u8::to_ascii_lowercase));
+    head.host.extend_from_slice(host);
+    if host[0] == b'[' {
+        // An address was parsed as a whole above; only its case is left to do.
+        head.host.make_ascii_lowercase();
+        return Ok(());
+    }
+    for b in &mut head.host {
+        *b = HOST[*b as usize];
+        if *b == 0 {
+            return Err(BAD);
+        }
+    }
     Ok(())
 }
+
+/// Bytes of a host name in lower case; 0 for all others.
+static HOST: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let b = i as u8;
+        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
+            table[i] = b.to_ascii_lowercase();
+        }
+        i += 1;
+    }
+    table
+};
 
 fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
