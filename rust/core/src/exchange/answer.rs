@@ -2,7 +2,7 @@
 
 use super::connection::{pause, Stage};
 use super::wheel::Timer;
-use super::{identity, ConnId, Engine};
+use super::{identity, Action, ConnId, Engine};
 use crate::config::Durability;
 use crate::error::Code;
 use crate::http1::write::{self, Framing};
@@ -44,6 +44,23 @@ impl Engine {
         if status == 101 {
             return self.begin_tunnel(ex);
         }
+        let exchange = &mut self.exchanges[ex as usize];
+        let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        if plan.is_some_and(|p| !p.plugins.is_empty()) {
+            exchange.stage = Stage::PluginAnswer;
+            exchange.shown = Some(Box::new(std::mem::take(&mut self.response)));
+            let (serial, up) = (exchange.serial, exchange.up);
+            if let Some(up) = up {
+                self.pause_up(up, pause::KEPT, true);
+            }
+            self.actions.push(Action::Plugin { exchange: ex, serial, response: true });
+            return;
+        }
+        self.answer_passed(ex);
+    }
+
+    /// The head in `self.response` may go to the client, or its body to the guard.
+    pub(super) fn answer_passed(&mut self, ex: u32) {
         if self.judges_response(ex) {
             self.exchanges[ex as usize].stage = Stage::Answering;
             return;

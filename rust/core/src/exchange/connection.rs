@@ -58,6 +58,8 @@ pub struct Up {
     pub deadline: Deadline,
     pub connected: bool,
     pub closing: bool,
+    /// The peer sends no more; only set while its last bytes are not yet read.
+    pub read_closed: bool,
     /// Requests sent so far.
     pub served: u32,
 }
@@ -77,6 +79,8 @@ pub enum Stage {
     Backoff,
     /// The request goes upstream; no final answer yet.
     Sending,
+    /// A plugin was shown the answer's head and has not answered; nothing more is read.
+    PluginAnswer,
     /// The answer goes downstream.
     Answering,
     /// The answer's end waits for the outcome to be on disk.
@@ -170,6 +174,8 @@ pub struct Exchange {
     pub response_bytes: u64,
     /// An answer head and body collected for the guard.
     pub judged: Option<Box<Judged>>,
+    /// The answer's head while plugins look at it.
+    pub shown: Option<Box<ResponseHead>>,
     /// Bytes for the client that wait for the outcome.
     pub held: Vec<u8>,
     pub truncated: bool,

@@ -1,7 +1,7 @@
 //! Bodies and the guard: hold them, judge them, and pass on what the verdict leaves.
 
 use super::connection::{Found, Judged, Stage};
-use super::{Decision, Engine};
+use super::Engine;
 use crate::config::Fail;
 use crate::error::Code;
 use crate::guard::{self, is_identity, ContentKind, Finding, Judging, Ruleset, Unjudgeable, Verdict};
@@ -201,22 +201,6 @@ impl Engine {
                 });
             }
         }
-    }
-
-    /// Plugins said their word about the request.
-    pub fn plugin_done(&mut self, now: crate::time::Now, ex: u32, serial: u64, decision: Decision) {
-        self.now = now;
-        if self.exchanges.get(ex as usize).is_some_and(|e| e.serial == serial && e.stage == Stage::Plugin) {
-            match decision {
-                Decision::Continue => self.after_policies(ex),
-                Decision::Answer(answer) => self.answer_with(ex, *answer),
-                Decision::Refuse(code) => {
-                    self.meter.add(Counter::PluginFailures, 1);
-                    self.refuse(ex, code, None);
-                }
-            }
-        }
-        self.settle();
     }
 }
 

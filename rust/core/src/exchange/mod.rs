@@ -29,12 +29,14 @@ mod finish;
 pub mod identity;
 mod judge;
 mod ledger;
+mod plugin;
 mod timeout;
 mod upstream;
 mod wheel;
 
 pub use action::{Action, ConnId};
 pub use ledger::Batch;
+pub use plugin::{Change, Decision, View};
 
 use crate::balance::{Balancer, Pool};
 use crate::error::Code;
@@ -103,14 +105,6 @@ const DRAIN_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 pub enum AfterEof {
     KeepOpen,
     Close,
-}
-
-/// What a route's plugins want of a request.
-#[derive(Debug)]
-pub enum Decision {
-    Continue,
-    Answer(Box<Answer>),
-    Refuse(Code),
 }
 
 impl Engine {

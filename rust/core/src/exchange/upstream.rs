@@ -112,6 +112,7 @@ impl Engine {
             deadline: Deadline::default(),
             connected: false,
             closing: false,
+            read_closed: false,
             served: 0,
         })) as u32;
         exchange.up = Some(up);
@@ -311,9 +312,13 @@ impl Engine {
         if up.closing {
             return;
         }
-        if up.exchange.is_none() {
+        let Some(ex) = up.exchange else {
             // Bytes nobody asked for: whatever they are, this connection is not used again.
             return self.close_up(id);
+        };
+        if self.exchanges[ex as usize].stage == Stage::PluginAnswer {
+            up.kept.extend_from_slice(bytes);
+            return;
         }
         if up.kept.is_empty() {
             let used = self.upstream_consume(id, bytes, true);
@@ -346,6 +351,9 @@ impl Engine {
                 }
                 return input.len();
             };
+            if self.exchanges[ex as usize].stage == Stage::PluginAnswer {
+                return at;
+            }
             let limits = HeadLimits { bytes: up.max_head, ..HeadLimits::default() };
             match up.client.read(&input[at..], &limits, &mut self.response) {
                 Ok((used, event)) => {
@@ -384,6 +392,20 @@ impl Engine {
         }
     }
 
+    /// What was kept of an answer may be read now.
+    pub(super) fn upstream_resume(&mut self, id: u32) {
+        self.pause_up(id, pause::KEPT, false);
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        let kept = std::mem::take(&mut up.kept);
+        let used = self.upstream_consume(id, &kept, false);
+        if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
+            up.kept.extend_from_slice(&kept[used..]);
+            if std::mem::take(&mut up.read_closed) && self.upstream_eof(id) == AfterEof::Close {
+                self.close_up(id);
+            }
+        }
+    }
+
     pub(super) fn upstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(up) = self.ups.get_mut(id as usize) else { return AfterEof::Close };
         let Some(ex) = up.exchange else {
@@ -391,6 +413,10 @@ impl Engine {
             self.pool.remove(up.endpoint, id);
             return AfterEof::Close;
         };
+        if self.exchanges[ex as usize].stage == Stage::PluginAnswer {
+            up.read_closed = true;
+            return AfterEof::KeepOpen;
+        }
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
             let down = self.exchanges[ex as usize].down;
             if self.downs.contains(down as usize) {
