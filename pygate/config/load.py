@@ -45,6 +45,8 @@ class Loaded:
     stamps: Stamps = field(default_factory=dict)
     #: The rule packs that routes use, as JSON; empty when they use none.
     packs: bytes = b""
+    #: Source of every plugin that is a file, by plugin name.
+    plugins: dict[str, bytes] = field(default_factory=dict)
 
     def ensure(self) -> Loaded:
         """Itself, or `ConfigError` with all problems."""
@@ -55,6 +57,9 @@ class Loaded:
     def write(self, directory: Path) -> None:
         """Writes what workers compile into an empty directory. Slow where it has rule packs."""
         (directory / "config.json").write_bytes(self.json)
+        for name, text in self.plugins.items():
+            (directory / "plugins").mkdir(exist_ok=True)
+            (directory / "plugins" / f"{name}.py").write_bytes(text)
         if self.packs:
             shipping.ship(directory, self.packs, self.value.get("guard", {}), directory.parent.parent / "cache")
 
@@ -78,12 +83,14 @@ def load(path: str | Path) -> Loaded:
     source.problems += _addresses(source)
     canonical = orjson.dumps(_finite(source.value), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     packs = b"" if source.problems else _packs(source)
+    plugins = {} if source.problems else _plugins(source)
     if not source.problems:
         source.problems += _compile(canonical, packs, source.value.get("guard", {}).get("shadow", []))
     for problem in source.problems:
         source.locate(problem)
     problems = sorted(source.problems, key=lambda p: _order(source, p.place))
-    revision = hashlib.sha256(canonical + packs).hexdigest()[:12]
+    parts = [canonical, packs, *(part for name in sorted(plugins) for part in (name.encode(), plugins[name]))]
+    revision = hashlib.sha256(b"\0".join(parts) if plugins else canonical + packs).hexdigest()[:12]
     return Loaded(
         canonical,
         revision,
@@ -94,6 +101,7 @@ def load(path: str | Path) -> Loaded:
         source.texts,
         source.stamps,
         packs,
+        plugins,
     )
 
 
@@ -126,6 +134,25 @@ def _packs(source: Source) -> bytes:
         source.problems += [packfiles.located(packs, problem) for problem in e.args[0]]
         return b""
     return packfiles.to_json(packs)
+
+
+def _plugins(source: Source) -> dict[str, bytes]:
+    """The plugins that are files: they are part of the revision, and watched."""
+    found: dict[str, bytes] = {}
+    for name, plugin in source.value.get("plugins", {}).items():
+        where = plugin["load"].rpartition(":")[0]
+        if not where.endswith(".py"):
+            continue
+        file = source.files[0].parent / where
+        try:
+            source.stamps |= stamps([file], [])
+            found[name] = file.read_bytes()
+        except OSError as e:
+            message = f"plugin `{name}`: cannot read `{where}`: {e.strerror}"
+            source.problems.append(
+                Problem(f"plugins.{name}.load", message, expected="a file beside the configuration, `./file.py:name`")
+            )
+    return found
 
 
 def _compile(canonical: bytes, packs: bytes, shadow: list[str]) -> list[Problem]:

@@ -18,6 +18,7 @@ import orjson
 from pygate import _core
 from pygate.config.credentials import resolved
 from pygate.guard.shipping import receive
+from pygate.worker.plugins import PluginDoor
 
 TICK = 0.02
 """Seconds between two calls of `Gateway.tick`; the core's deadlines are that exact."""
@@ -33,15 +34,20 @@ class Service:
         self._servers: list[asyncio.Server] = []
         self._gateway: _core.Gateway | None = None
         self._connecting: set[asyncio.Task[None]] = set()
+        self._plugins = PluginDoor()
 
     async def publish(self, revision: str, directory: Path) -> None:
         """Compiles `directory` off the loop and puts it in force; the first revision also starts listening."""
+        config = orjson.loads((directory / "config.json").read_bytes())
         compiled = await asyncio.to_thread(_compile, revision, directory)
+        # Plugins are loaded in the main thread: their budget is kept by its signals.
+        self._plugins.load(revision, config, directory)
         if self._gateway is not None:
             self._gateway.publish(compiled)
             return
         loop = asyncio.get_running_loop()
-        self._gateway = gateway = _core.Gateway(self._shared, self._slot, compiled, self._connect)
+        self._gateway = gateway = _core.Gateway(self._shared, self._slot, compiled, self._connect, self._plugins)
+        self._plugins.gateway = gateway
         loop.add_reader(gateway.audit_fd, gateway.audit_ready)
         self._tick(loop, gateway)
         for name, sock in self._listeners.items():
@@ -87,7 +93,7 @@ class Service:
 def _compile(revision: str, directory: Path) -> _core.Revision:
     config = resolved((directory / "config.json").read_bytes())
     # Caps for the whole gateway are shared out among the workers there are meant to be.
-    workers = orjson.loads(config).get("workers", {}).get("count", 0) or os.cpu_count() or 1
+    workers = orjson.loads(config).get("workers", {}).get("count", 0) or len(os.sched_getaffinity(0))
     return _core.Revision(config, revision, workers, receive(directory))
 
 

@@ -11,11 +11,12 @@ use crate::revision::Revision;
 use crate::shared::Shared;
 use crate::wire::{Acceptor, Wire};
 use pygate_core::balance::Address;
-use pygate_core::exchange::{Action, Batch, ConnId, Decision, Engine};
+use pygate_core::exchange::{Action, Batch, Change, ConnId, Decision, Engine};
+use pygate_core::policy::Answer;
 use pygate_core::time::{Instant, Now};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -251,6 +252,11 @@ pub fn now() -> Now {
     Now { mono: Instant(read(libc::CLOCK_MONOTONIC)), wall_ns: read(libc::CLOCK_REALTIME) }
 }
 
+/// Latin-1, as fields are; what has no place in it becomes `?`.
+fn latin(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()
+}
+
 /// One worker's data plane.
 #[pyclass(frozen, name = "Gateway", module = "pygate._core")]
 pub struct PyGateway {
@@ -338,14 +344,60 @@ impl PyGateway {
         });
     }
 
-    /// What a route's plugins decided: `None` goes on, a dict answers, a string is an error code's name.
-    #[pyo3(signature = (exchange, serial, failed=false))]
-    fn plugin_done(&self, py: Python<'_>, exchange: u32, serial: u64, failed: bool) {
-        self.gateway.run(py, None, |engine, now| {
-            let decision =
-                if failed { Decision::Refuse(pygate_core::error::Code::PluginFailed) } else { Decision::Continue };
-            engine.plugin_done(now, exchange, serial, decision);
-        });
+    /// What the plugins of a waiting exchange are to be shown, as a dictionary; None when it is over.
+    fn plugin_view<'py>(&self, py: Python<'py>, exchange: u32, serial: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(view) = self.gateway.lock().engine.plugin_view(exchange, serial) else { return Ok(None) };
+        let dict = PyDict::new(py);
+        dict.set_item("revision", view.revision)?;
+        dict.set_item("plugins", view.plugins)?;
+        dict.set_item("method", view.method)?;
+        dict.set_item("path", view.path)?;
+        dict.set_item("query", view.query)?;
+        dict.set_item("scheme", view.scheme)?;
+        dict.set_item("host", view.host)?;
+        dict.set_item("client_ip", view.client_ip)?;
+        dict.set_item("route", view.route)?;
+        dict.set_item("exchange", view.exchange)?;
+        dict.set_item("identity", view.identity)?;
+        dict.set_item("fields", view.fields)?;
+        dict.set_item("status", view.status)?;
+        Ok(Some(dict))
+    }
+
+    /// The plugins let it pass, with changes `("set" | "add" | "remove", name, value)` in Latin-1.
+    fn plugin_continue(&self, py: Python<'_>, exchange: u32, serial: u64, changes: Vec<(String, String, String)>) {
+        let changes = changes
+            .into_iter()
+            .filter_map(|(kind, name, value)| match kind.as_str() {
+                "set" => Some(Change::Set(latin(&name), latin(&value))),
+                "add" => Some(Change::Add(latin(&name), latin(&value))),
+                "remove" => Some(Change::Remove(latin(&name))),
+                _ => None,
+            })
+            .collect();
+        self.decided(py, exchange, serial, Decision::Continue(changes));
+    }
+
+    /// The plugins answer.
+    fn plugin_answer(
+        &self,
+        py: Python<'_>,
+        exchange: u32,
+        serial: u64,
+        status: u16,
+        fields: Vec<(String, String)>,
+        body: Vec<u8>,
+    ) {
+        let mut answer = Answer { status, body, ..Answer::default() };
+        for (name, value) in fields {
+            answer.fields.append(&latin(&name), &latin(&value));
+        }
+        self.decided(py, exchange, serial, Decision::Answer(Box::new(answer)));
+    }
+
+    /// A plugin failed and fails closed.
+    fn plugin_fail(&self, py: Python<'_>, exchange: u32, serial: u64) {
+        self.decided(py, exchange, serial, Decision::Fail);
     }
 
     /// No new connections or requests; idle connections close.
@@ -366,5 +418,14 @@ impl PyGateway {
     /// Writes what is left of the audit log and ends its thread. Blocks; call it when nothing is served.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.gateway.writer.flush_and_stop())?)
+    }
+}
+
+impl PyGateway {
+    fn decided(&self, py: Python<'_>, exchange: u32, serial: u64, decision: Decision) {
+        self.gateway.guarded(py, None, || {
+            self.gateway.run(py, None, |engine, now| engine.plugin_done(now, exchange, serial, decision));
+            Ok(())
+        });
     }
 }

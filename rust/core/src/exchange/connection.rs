@@ -134,6 +134,8 @@ pub struct Exchange {
     pub orphan: bool,
     pub up: Option<u32>,
     pub head: RequestHead,
+    /// The head was complete and well formed: this is a request, whatever becomes of it.
+    pub parsed: bool,
     pub peer: Peer,
     pub notes: Notes,
     pub slots: SmallVec<[u64; 8]>,

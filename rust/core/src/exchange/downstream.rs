@@ -246,6 +246,7 @@ impl Engine {
         let Some(revision) = exchange.revision.clone() else { return };
         exchange.request_complete = exchange.head.length == BodyLength::None;
         exchange.replayable = true;
+        exchange.parsed = true;
 
         if exchange.peer.trusted {
             if let Some(client) = forwarded_client(exchange, &revision) {

@@ -17,7 +17,7 @@ const SPARE: usize = 256;
 impl Engine {
     /// A request that the gateway answers itself is recorded like any other, if it became one.
     pub(super) fn write_intent_of_refused(&mut self, ex: u32) {
-        if self.exchanges[ex as usize].route.is_some() {
+        if self.exchanges[ex as usize].parsed {
             self.write_intent(ex);
         }
     }

@@ -39,10 +39,8 @@ pub use ledger::Batch;
 pub use plugin::{Change, Decision, View};
 
 use crate::balance::{Balancer, Pool};
-use crate::error::Code;
 use crate::message::{Fields, Peer, ResponseHead};
 use crate::observe::{Counter, Gauge, Meter};
-use crate::policy::Answer;
 use crate::revision::Revision;
 use crate::shared::Shared;
 use crate::time::{Instant, Now};
@@ -53,7 +51,7 @@ use ledger::Ledger;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use wheel::{Deadline, Timer, Wheel};
 
 /// One worker's data plane.
@@ -93,6 +91,10 @@ pub struct Engine {
     draining: bool,
     max_downs: usize,
     last_tick: Option<Instant>,
+    /// When the gauges that take counting were last set.
+    last_count: Instant,
+    /// Every revision that may still serve a request.
+    published: Vec<Weak<Revision>>,
 }
 
 /// How long an idle connection of a draining worker may still bring a request.
@@ -135,6 +137,8 @@ impl Engine {
             held: Vec::new(),
             draining: false,
             last_tick: None,
+            last_count: Instant(0),
+            published: vec![Arc::downgrade(&revision)],
             shared,
             worker,
             revision,
@@ -145,6 +149,8 @@ impl Engine {
     pub fn publish(&mut self, revision: Arc<Revision>) {
         self.max_downs = revision.max_connections;
         self.balancer.retain(&revision.services);
+        self.published.retain(|old| old.strong_count() > 0);
+        self.published.push(Arc::downgrade(&revision));
         self.revision = revision;
     }
 
@@ -301,7 +307,11 @@ impl Engine {
 
     /// Records made since the last call, to be handed to the log before any action is carried out.
     pub fn take_records(&mut self, into: &mut Vec<u8>) -> Batch {
-        self.ledger.take(into)
+        let batch = self.ledger.take(into);
+        if batch.records > 0 {
+            self.meter.add(Counter::AuditBytes, into.len() as u64);
+        }
+        batch
     }
 
     /// The first `count` records of this engine's life are on disk.

@@ -86,6 +86,7 @@ impl Engine {
     pub fn plugin_done(&mut self, now: Now, ex: u32, serial: u64, decision: Decision) {
         self.now = now;
         if let Some(exchange) = self.exchanges.get_mut(ex as usize).filter(|e| e.serial == serial) {
+            self.meter.add(Counter::PluginCalls, 1);
             match (exchange.stage, decision) {
                 (Stage::Plugin, Decision::Continue(changes)) => {
                     apply(&changes, &mut exchange.head.fields);

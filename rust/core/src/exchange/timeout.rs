@@ -4,7 +4,7 @@ use super::connection::Stage;
 use super::wheel::Timer;
 use super::Engine;
 use crate::error::Code;
-use crate::observe::Counter;
+use crate::observe::{Counter, Gauge};
 use crate::time::Now;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ pub const AUDIT: Duration = Duration::from_secs(10);
 /// The tick the caller promises; later is lag.
 pub const TICK: Duration = Duration::from_millis(20);
 
+/// How often gauges are set that take a look at every connection.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
 impl Engine {
     /// To be called every [`TICK`].
     pub fn tick(&mut self, now: Now) {
@@ -21,6 +24,10 @@ impl Engine {
         if let Some(last) = self.last_tick.replace(now.mono) {
             let lag = now.mono.since(last).saturating_sub(TICK);
             self.meter.loop_lag(now.mono, lag.as_nanos() as u64);
+        }
+        if now.mono.since(self.last_count) >= COUNT_EVERY {
+            self.last_count = now.mono;
+            self.set_gauges();
         }
         let mut woken = std::mem::take(&mut self.woken);
         self.wheel.advance(now.mono, &mut woken);
@@ -33,6 +40,17 @@ impl Engine {
         }
         self.woken = woken;
         self.settle();
+    }
+
+    fn set_gauges(&self) {
+        let idle = self.ups.iter().filter(|(_, up)| up.exchange.is_none()).count();
+        let paused = self.ups.iter().filter(|(_, up)| up.pauses != 0).count()
+            + self.downs.iter().filter(|(_, down)| down.pauses != 0).count();
+        let revisions = self.published.iter().filter(|r| r.strong_count() > 0).count();
+        self.meter.set(Gauge::UpstreamIdle, idle as u64);
+        self.meter.set(Gauge::UpstreamOpen, (self.ups.len() - idle) as u64);
+        self.meter.set(Gauge::Paused, paused as u64);
+        self.meter.set(Gauge::Revisions, revisions as u64);
     }
 
     fn down_woken(&mut self, id: u32, timer: Timer) {

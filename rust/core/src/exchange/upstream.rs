@@ -9,7 +9,7 @@ use crate::config::Durability;
 use crate::error::Code;
 use crate::http1::{write, HeadLimits, ResponseEvent};
 use crate::message::{BodyLength, Known, Method, Scheme};
-use crate::observe::{Called, Counter};
+use crate::observe::{attempt_span, Called, Counter};
 use crate::revision::Revision;
 use std::time::Duration;
 
@@ -190,7 +190,8 @@ impl Engine {
         } else {
             host.extend_from_slice(&endpoint.host_header);
         }
-        let (id_of, trace) = (exchange.id, exchange.trace);
+        let id_of = exchange.id;
+        let trace = identity::Trace { span_id: attempt_span(exchange.trace.span_id), ..exchange.trace };
         write::request_head(out, head, &host, |out| {
             out.extend_from_slice(b"x-request-id: ");
             identity::write_uuid(out, &id_of);

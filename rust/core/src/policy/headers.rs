@@ -67,7 +67,8 @@ pub(super) fn problem_with(field: &str, value: &str) -> Option<Problem> {
     }
 }
 
-fn is_protected(field: &[u8]) -> bool {
+/// Fields that belong to the protocol or to the gateway, whoever would like to change them.
+pub(crate) fn is_protected(field: &[u8]) -> bool {
     matches!(
         Known::of(field),
         Known::Connection

@@ -36,6 +36,8 @@ mod timeouts;
 
 pub use circuit_breaker::breaker_state;
 
+pub(crate) use headers::is_protected;
+
 use crate::config::{Fail, Size};
 use crate::error::{Code, Problem};
 use crate::message::{Fields, PathOptions, Peer, RequestHead, ResponseHead};
