@@ -79,14 +79,35 @@ impl Gateway {
 
     /// Gives what the engine recorded to the writer, before anything else happens.
     fn hand_over_records(&self, state: &mut State) {
-        let State { engine, records, base, .. } = state;
-        let batch: Batch = engine.take_records(records);
-        if batch.records > 0 && self.writer.append(records, batch.records, batch.durable).is_none() {
+        let State { engine, records, base, broken, .. } = state;
+        loop {
+            let batch: Batch = engine.take_records(records);
+            if batch.records == 0 || self.writer.append(records, batch.records, batch.durable).is_some() {
+                return;
+            }
             // Nothing was taken: what was counted as made will never be durable. Everybody who waits is
-            // settled at once, so that no later count can be taken for one of these.
+            // settled at once, so that no later count can be taken for one of these; what is recorded in
+            // doing so is offered in the next turn.
             *base = base.wrapping_sub(u64::from(batch.records));
+            *broken = true;
             engine.audit_broken(now(), true);
         }
+    }
+
+    /// Tells the engine how far the log is and whether it can be written.
+    fn follow_log(self: &Arc<Self>, py: Python<'_>) {
+        let broken = self.writer.is_broken();
+        let (changed, durable) = {
+            let mut state = self.lock();
+            let durable = self.writer.durable_seq().wrapping_sub(state.base);
+            (std::mem::replace(&mut state.broken, broken) != broken, durable)
+        };
+        self.run(py, None, |engine, now| {
+            engine.durable(now, durable);
+            if changed {
+                engine.audit_broken(now, broken);
+            }
+        });
     }
 
     fn perform(
@@ -313,6 +334,10 @@ impl PyGateway {
     fn tick(&self, py: Python<'_>) {
         self.gateway.guarded(py, None, || {
             self.gateway.run(py, None, |engine, now| engine.tick(now));
+            // A backlog that was full for a moment leaves no mark on the eventfd.
+            if self.gateway.lock().broken != self.gateway.writer.is_broken() {
+                self.gateway.follow_log(py);
+            }
             Ok(())
         });
     }
@@ -327,19 +352,7 @@ impl PyGateway {
         let gateway = &self.gateway;
         gateway.guarded(py, None, || {
             gateway.writer.clear_eventfd();
-            let durable = gateway.writer.durable_seq();
-            let broken = gateway.writer.is_broken();
-            let changed = {
-                let mut state = gateway.lock();
-                let count = durable.wrapping_sub(state.base);
-                (std::mem::replace(&mut state.broken, broken) != broken, count)
-            };
-            gateway.run(py, None, |engine, now| {
-                engine.durable(now, changed.1);
-                if changed.0 {
-                    engine.audit_broken(now, broken);
-                }
-            });
+            gateway.follow_log(py);
             Ok(())
         });
     }

@@ -266,13 +266,8 @@ impl Engine {
         if self.waits_for_outcome(ex) {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.stage = Stage::AwaitOutcome;
-            if self.ledger.broken {
-                let serial = exchange.serial;
-                return self.not_durable(ex, serial);
-            }
-            self.ledger.wait(ex, exchange.serial);
-            self.step_deadline(ex, super::timeout::AUDIT);
-            return;
+            let serial = exchange.serial;
+            return self.await_record(ex, serial);
         }
         self.complete(ex);
     }

@@ -69,6 +69,15 @@ impl Engine {
         self.meter.add(Counter::AuditRecords, 1 + u64::from(exchange.intent_written));
     }
 
+    /// The exchange goes on when what was recorded of it so far is on disk, or as its route says when it will not be.
+    pub(super) fn await_record(&mut self, ex: u32, serial: u64) {
+        if self.ledger.broken {
+            return self.not_durable(ex, serial);
+        }
+        self.ledger.wait(ex, serial);
+        self.step_deadline(ex, super::timeout::AUDIT);
+    }
+
     /// What an exchange waited for is on disk.
     pub(super) fn released(&mut self, ex: u32, serial: u64) {
         let Some(exchange) = self.exchanges.get(ex as usize).filter(|e| e.serial == serial) else { return };
@@ -120,7 +129,9 @@ impl Engine {
         if !exchange.orphan {
             let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
             let out = self.actions.buffer(conn);
-            out.extend_from_slice(b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nx-pygate-error: audit-failed\r\nconnection: close\r\ncontent-length: ");
+            out.extend_from_slice(b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nx-pygate-error: audit-failed\r\nconnection: close\r\nx-request-id: ");
+            super::identity::write_uuid(out, &exchange.id);
+            out.extend_from_slice(b"\r\ncontent-length: ");
             out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
             out.extend_from_slice(b"\r\n\r\n");
             out.extend_from_slice(body);

@@ -30,8 +30,8 @@ impl Engine {
         if plan.audit.durability == Durability::Call {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.stage = Stage::AwaitIntent;
-            self.ledger.wait(ex, exchange.serial);
-            return;
+            let serial = exchange.serial;
+            return self.await_record(ex, serial);
         }
         self.connect(ex);
     }
