@@ -1,7 +1,8 @@
 """The gateways under test, each configured for the same work.
 
-Common to all: one worker or thread; 1,000 routes (100 hosts × 10 path prefixes) to one pooled upstream; one access log
-line per request to a file; a request id made and sent upstream; counters kept. Bodies are streamed, not spooled. Each
+Common to all: one worker or thread; 1,000 routes (100 hosts × 10 path prefixes) to one pooled upstream; one access
+record per request on disk – a log line, or pygate's pair of audit records (hash-chained, with more in it than the
+peers' lines; its JSON access log is a view of these, written by the control process, and off here); a request id made and sent upstream; counters kept. Bodies are streamed, not spooled. Each
 finds its route as its own documentation advises: nginx by server_name hash and location tree, HAProxy by a prefix-tree
 map, Envoy by virtual hosts, pygate by its table. Envoy and HAProxy propagate no trace context here, pygate does.
 """
@@ -229,9 +230,6 @@ address = ""
 
 [audit]
 dir = "{directory}/audit"
-
-[telemetry]
-access_log = "{directory}/access.log"
 {routes}""")
     fresh.replace(path)
     return path
