@@ -38,7 +38,7 @@ log = logging.getLogger("pygate.plugins")
 Hook = Literal["on_request", "on_response"]
 HOOKS: tuple[Hook, ...] = ("on_request", "on_response")
 
-DEFAULT_BUDGET = "5ms"
+DEFAULT_BUDGET = "50ms"
 LOG_EVERY = 1.0
 
 _ALARM = Alarm()

@@ -568,7 +568,7 @@ mod defaults {
         3
     }
     pub fn plugin_budget() -> Duration {
-        Duration::millis(5)
+        Duration::millis(50)
     }
 }
 
