@@ -75,6 +75,10 @@ fmt: $(PACKAGES)  ## Format Rust and Python
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: $(EXTENSION)  ## Write the reference pages that are made from the code
+	$(BIN)/python -m pygate.config.reference docs
+
 # ---- measure --------------------------------------------------------------------------------------------------------
 
 .PHONY: bench

@@ -38,7 +38,7 @@ codes! {
     Unauthenticated = "unauthenticated", 401, "Authentication required", "Credentials are missing or wrong.";
     Forbidden = "forbidden", 403, "Forbidden", "A policy does not allow this client.";
     GuardBlocked = "guard-blocked", 403, "Blocked by a guardrail", "A rule with action `block` matched; the audit record names it.";
-    GuardFailed = "guard-failed", 503, "Guardrail could not judge", "The text could not be judged (size, encoding, engine) and the route fails closed.";
+    GuardFailed = "guard-failed", 503, "Guardrail could not judge", "The body could not be judged (broken JSON, encoding, nesting) and the route fails closed. A body that is too long to be judged is `body-too-large` or `upstream-too-large`.";
     RateLimited = "rate-limited", 429, "Too many requests", "A rate limit is used up; `retry-after` says when to come back.";
     ConcurrencyLimited = "concurrency-limited", 503, "Too many requests in flight", "A concurrency limit is used up.";
     LimiterFailed = "limiter-failed", 503, "Limiter could not decide", "The shared limiter table is full and the policy fails closed.";

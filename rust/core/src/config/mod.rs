@@ -61,6 +61,7 @@ pub struct Entrypoint {
     pub max_head: Size,
     /// Most field lines accepted in a head.
     #[serde(default = "defaults::max_fields")]
+    #[schemars(range(min = 1, max = 256))]
     pub max_fields: u16,
     /// Time for a complete request head, from the first byte.
     #[serde(default = "defaults::head_timeout")]
@@ -318,7 +319,7 @@ pub struct RouteGuard {
     pub request: Vec<String>,
     /// Packs applied to response bodies.
     pub response: Vec<String>,
-    /// Longest body that is held to be judged; longer ones fail closed.
+    /// Longest body that is held to be judged; default: 1MiB.
     pub max_body: Option<Size>,
     /// What happens when a body cannot be judged (too long, encoded, engine error).
     pub fail: Fail,
@@ -360,7 +361,9 @@ pub enum Engine {
     /// Hyperscan where its pinned library loads, else Rust.
     #[default]
     Auto,
+    /// Hyperscan; a revision is refused where it cannot be used.
     Hyperscan,
+    /// The reference engine.
     Rust,
 }
 
@@ -381,8 +384,9 @@ pub enum Durability {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteAudit {
+    /// When a record must be on disk.
     pub durability: Durability,
-    /// When the log cannot be written.
+    /// What happens when the log cannot be written.
     pub fail: Fail,
 }
 
@@ -410,11 +414,13 @@ impl Default for Audit {
 pub struct Telemetry {
     /// OTLP endpoint, `"http://collector:4318"` (HTTP) or `"http://collector:4317"` (gRPC); empty: off.
     pub otlp: String,
+    /// How OTLP is sent.
     pub protocol: OtlpProtocol,
     /// Extra OTLP headers; values may be `env:NAME` or `file:PATH`.
     pub headers: BTreeMap<String, String>,
     /// Share of traces begun here that are sampled, 0 to 1; a trusted parent's decision is kept.
     pub sample: f64,
+    /// Time between two exports of the metrics.
     pub metrics_interval: Duration,
     /// JSON access log: `"stdout"`, `"stderr"`, `"off"` or a file.
     pub access_log: String,
@@ -445,8 +451,10 @@ impl Default for Telemetry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OtlpProtocol {
+    /// Protobuf over HTTP.
     #[default]
     Http,
+    /// gRPC.
     Grpc,
 }
 
