@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print_problems(error.problems, {}, sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise  # the reader of our output left: `main` knows
     except OSError as error:
         print(f"{style(sys.stderr).red('error')}: {error}", file=sys.stderr)
         return 1
@@ -137,7 +139,7 @@ def _print_row(call: audit.Call, as_json: bool, paint: Style) -> None:
         sys.stdout.buffer.write(orjson.dumps(call, default=_jsonable, option=orjson.OPT_APPEND_NEWLINE))
         sys.stdout.buffer.flush()
         return
-    milliseconds = f"{call['duration_ns'] / 1e6:9.2f}" if "duration_ns" in call else " " * 9
+    milliseconds = f"{call.get('duration_ns', 0) / 1e6:9.2f}" if call["complete"] else " " * 9
     print(
         f"{_clock(_began_ns(call))}  {_painted_status(call, paint, 7)}  {milliseconds}  "
         f"{_plain(call.get('method', '-')):7} {_plain(call.get('route', '-')):16} "

@@ -118,7 +118,10 @@ def _scan(args: argparse.Namespace) -> int:
         verdict, findings, _ = rules.plan().judge(content_type, body)
     except ValueError as error:
         raise ConfigError([Problem("", f"`{args.file}` cannot be judged: {error}")]) from None
-    shown = [_describe(rules, finding, body) for finding in findings]
+    hidden = bytearray(body)
+    for *_, start, end in findings:
+        hidden[start:end] = b"*" * (end - start)
+    shown = [_describe(rules, finding, body, bytes(hidden)) for finding in findings]
     if args.json:
         print_json({"file": args.file, "engine": rules.engine, "verdict": verdict, "findings": shown})
         return 0
@@ -167,7 +170,7 @@ def _files(paths: list[str]) -> list[Path]:
     return files
 
 
-def _describe(rules: _core.Ruleset, finding: Any, body: bytes) -> dict[str, Any]:
+def _describe(rules: _core.Ruleset, finding: Any, body: bytes, hidden: bytes) -> dict[str, Any]:
     name, action, shadow, channel, start, end, raw_start, raw_end = finding
     info = next(rule for rule in rules.rules() if rule["rule"] == name)
     line_start = body.rfind(b"\n", 0, raw_start) + 1
@@ -182,16 +185,16 @@ def _describe(rules: _core.Ruleset, finding: Any, body: bytes) -> dict[str, Any]
         "span": [raw_start, raw_end],
         "channel": channel,
         "channel_span": [start, end],
-        "excerpt": _excerpt(body, raw_start, raw_end),
+        "excerpt": _excerpt(body, hidden, raw_start, raw_end),
     }
 
 
-def _excerpt(body: bytes, start: int, end: int) -> str:
-    """The finding in its line, with all but its first characters masked."""
-    before = body[max(body.rfind(b"\n", 0, start) + 1, start - 24) : start].decode("utf-8", "replace")
+def _excerpt(body: bytes, hidden: bytes, start: int, end: int) -> str:
+    """The finding in its line, with all but its first characters masked; `hidden` is the body without any finding."""
+    before = hidden[max(body.rfind(b"\n", 0, start) + 1, start - 24) : start].decode("utf-8", "replace")
     found = body[start:end].decode("utf-8", "replace")
     stop = body.find(b"\n", end)
-    after = body[end : min(len(body) if stop < 0 else stop, end + 24)].decode("utf-8", "replace")
+    after = hidden[end : min(len(body) if stop < 0 else stop, end + 24)].decode("utf-8", "replace")
     keep = 4 if len(found) >= 20 else 0
     text = before + found[:keep] + "•" * min(len(found) - keep, 12) + after
     return "".join(c if c.isprintable() else " " for c in text)

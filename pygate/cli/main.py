@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="pygate",
         description="One gateway for API and AI traffic: guarded, audited, reversible.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Start with: pygate init && pygate check pygate.toml && pygate run -c pygate.toml",
     )
     parser.add_argument("--version", action="version", version=f"pygate {version()}")

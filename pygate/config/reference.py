@@ -73,7 +73,9 @@ def configuration() -> str:
 def errors() -> str:
     """`docs/errors.md`."""
     lines = ["| code | status | title | why |", "|---|---|---|---|"]
-    lines += [f"| `{name}` | {status} | {title} | {_cell(cause)} |" for name, status, title, cause in _core.error_table()]
+    lines += [
+        f"| `{name}` | {status} | {title} | {_cell(cause)} |" for name, status, title, cause in _core.error_table()
+    ]
     return ERRORS + "\n".join(lines) + "\n"
 
 
@@ -111,7 +113,9 @@ class _Page:
             return
         yield "Each has exactly one kind:"
         kinds = [(name, kind["properties"][name], kind) for kind in node["oneOf"] for name in kind["required"]]
-        rows = [f"| [`{name}`](#policiesname{name}) | {_cell(kind.get('description', ''))} |" for name, _, kind in kinds]
+        rows = [
+            f"| [`{name}`](#policiesname{name}) | {_cell(kind.get('description', ''))} |" for name, _, kind in kinds
+        ]
         yield "\n".join(["| kind | what |", "|---|---|", *rows])
         for name, inner, _ in kinds:
             yield from self._table(f"[{path}.{name}]", self._resolve(inner), 3)
@@ -138,7 +142,12 @@ class _Page:
     def _inner(self, node: Node) -> Node | None:
         """The table among the forms of a value, if one of them is a table with keys of its own."""
         node = self._resolve(node)
-        forms = [node, node.get("items", {}), *node.get("anyOf", ()), *self._resolve(node.get("items", {})).get("anyOf", ())]
+        forms = [
+            node,
+            node.get("items", {}),
+            *node.get("anyOf", ()),
+            *self._resolve(node.get("items", {})).get("anyOf", ()),
+        ]
         for form in map(self._resolve, forms):
             if "properties" in form:
                 return form

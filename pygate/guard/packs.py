@@ -99,7 +99,8 @@ def read(path: Path) -> PackFile:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        return PackFile(path, "", problems=[Problem("", f"cannot read `{path}`: {error}")])
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        return PackFile(path, "", problems=[Problem("", f"cannot read `{path}`: {why}")])
     pack = PackFile(path, text)
     try:
         pack.value, places = _core.read_toml(text)

@@ -1,4 +1,4 @@
-"""The reference pages of `docs/` are those that the code at hand would write, and every link in `docs/` leads somewhere."""
+"""The reference pages of `docs/` are those that the code would write, and links between pages lead somewhere."""
 
 from __future__ import annotations
 
