@@ -107,5 +107,6 @@ async def _open(wire: _core.Wire, host: str | None, port: int, path: str | None,
                 await loop.create_connection(lambda: wire, host or "", port)
     except TimeoutError:
         wire.failed(True)
-    except OSError:
+    except (OSError, ValueError):
+        # ValueError: a name that is none (IDNA), a path too long for a unix socket.
         wire.failed(False)

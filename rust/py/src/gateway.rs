@@ -191,8 +191,9 @@ impl Gateway {
         }
     }
 
-    /// Runs a callback so that neither panic nor exception reaches the loop; `transport` is aborted then.
-    pub fn guarded(&self, py: Python<'_>, transport: Option<&Py<PyAny>>, callback: impl FnOnce() -> PyResult<()>) {
+    /// Runs a callback so that neither panic nor exception reaches the loop. `doomed` names the connection that
+    /// is aborted then: whoever is at its other end sees it close instead of waiting for ever.
+    pub fn guarded(&self, py: Python<'_>, doomed: Doomed<'_>, callback: impl FnOnce() -> PyResult<()>) {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback));
         let error = match result {
             Ok(Ok(())) => return,
@@ -203,8 +204,22 @@ impl Gateway {
         if let Some(error) = error {
             error.write_unraisable(py, None);
         }
-        if let Some(transport) = transport {
-            let _ = transport.call_method0(py, intern!(py, "abort"));
+        let abort = intern!(py, "abort");
+        let _ = match doomed {
+            Doomed::Nothing => return,
+            Doomed::Transport(transport) => transport.call_method0(py, abort),
+            Doomed::Connection(conn) => match self.handle(conn) {
+                Some(handle) => handle.transport.call_method0(py, abort),
+                None => return,
+            },
+        };
+    }
+
+    fn handle(&self, conn: ConnId) -> Option<Arc<Handle>> {
+        let state = self.lock();
+        match conn {
+            ConnId::Down(id) => state.downs.get(id as usize).cloned().flatten(),
+            ConnId::Up(id) => state.ups.get(id as usize).cloned().flatten(),
         }
     }
 }
@@ -217,6 +232,13 @@ impl State {
         };
         list.get(id as usize)?.clone()
     }
+}
+
+/// What is aborted when a callback fails.
+pub enum Doomed<'a> {
+    Nothing,
+    Transport(&'a Py<PyAny>),
+    Connection(ConnId),
 }
 
 fn written(action: &Action) -> Option<ConnId> {
@@ -332,7 +354,7 @@ impl PyGateway {
 
     /// To be called every 20 ms.
     fn tick(&self, py: Python<'_>) {
-        self.gateway.guarded(py, None, || {
+        self.gateway.guarded(py, Doomed::Nothing, || {
             self.gateway.run(py, None, |engine, now| engine.tick(now));
             // A backlog that was full for a moment leaves no mark on the eventfd.
             if self.gateway.lock().broken != self.gateway.writer.is_broken() {
@@ -350,7 +372,7 @@ impl PyGateway {
 
     fn audit_ready(&self, py: Python<'_>) {
         let gateway = &self.gateway;
-        gateway.guarded(py, None, || {
+        gateway.guarded(py, Doomed::Nothing, || {
             gateway.writer.clear_eventfd();
             gateway.follow_log(py);
             Ok(())
@@ -436,7 +458,7 @@ impl PyGateway {
 
 impl PyGateway {
     fn decided(&self, py: Python<'_>, exchange: u32, serial: u64, decision: Decision) {
-        self.gateway.guarded(py, None, || {
+        self.gateway.guarded(py, Doomed::Nothing, || {
             self.gateway.run(py, None, |engine, now| engine.plugin_done(now, exchange, serial, decision));
             Ok(())
         });

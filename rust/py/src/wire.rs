@@ -3,13 +3,13 @@
 //! One class for both legs. It owns nothing but its number and its transport's name: all state is the
 //! engine's. Frozen; every callback is guarded.
 
-use crate::gateway::{Gateway, Handle};
+use crate::gateway::{Doomed, Gateway, Handle};
 use pygate_core::exchange::{AfterEof, ConnId};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 
 /// Transport buffers: pause above, resume below. uvloop's own low mark of 16 bytes would stall every stream.
@@ -33,7 +33,12 @@ impl Acceptor {
 #[pymethods]
 impl Acceptor {
     fn __call__(&self) -> Wire {
-        Wire { gateway: self.gateway.clone(), role: Role::Down(self.entrypoint.clone()), id: AtomicU32::new(NOBODY) }
+        Wire {
+            gateway: self.gateway.clone(),
+            role: Role::Down(self.entrypoint.clone()),
+            id: AtomicU32::new(NOBODY),
+            connected: AtomicBool::new(false),
+        }
     }
 }
 
@@ -49,11 +54,13 @@ pub struct Wire {
     gateway: Arc<Gateway>,
     role: Role,
     id: AtomicU32,
+    /// `connection_made` was called.
+    connected: AtomicBool,
 }
 
 impl Wire {
     pub fn upstream(gateway: Arc<Gateway>, id: u32) -> Wire {
-        Wire { gateway, role: Role::Up, id: AtomicU32::new(id) }
+        Wire { gateway, role: Role::Up, id: AtomicU32::new(id), connected: AtomicBool::new(false) }
     }
 
     fn conn(&self) -> Option<ConnId> {
@@ -102,12 +109,13 @@ impl Wire {
 impl Wire {
     fn connection_made(&self, py: Python<'_>, transport: &Bound<'_, PyAny>) {
         let own = transport.clone().unbind();
-        self.gateway.guarded(py, Some(&own), || self.made(py, transport));
+        self.connected.store(true, Ordering::Relaxed);
+        self.gateway.guarded(py, Doomed::Transport(&own), || self.made(py, transport));
     }
 
     fn data_received(&self, py: Python<'_>, data: &Bound<'_, PyAny>) {
         let Some(conn) = self.conn() else { return };
-        self.gateway.guarded(py, None, || {
+        self.gateway.guarded(py, Doomed::Connection(conn), || {
             let bytes = data.cast::<PyBytes>()?;
             self.gateway.run(py, Some(bytes), |engine, now| engine.input(now, conn, bytes.as_bytes()));
             Ok(())
@@ -118,7 +126,7 @@ impl Wire {
     fn eof_received(&self, py: Python<'_>) -> bool {
         let Some(conn) = self.conn() else { return false };
         let mut keep = false;
-        self.gateway.guarded(py, None, || {
+        self.gateway.guarded(py, Doomed::Connection(conn), || {
             keep = self.gateway.run(py, None, |engine, now| engine.eof(now, conn)) == AfterEof::KeepOpen;
             Ok(())
         });
@@ -128,7 +136,7 @@ impl Wire {
     fn connection_lost(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) {
         let Some(conn) = self.conn() else { return };
         self.id.store(NOBODY, Ordering::Relaxed);
-        self.gateway.guarded(py, None, || {
+        self.gateway.guarded(py, Doomed::Connection(conn), || {
             let handle = self.gateway.detach(conn);
             self.gateway.run(py, None, |engine, now| engine.lost(now, conn));
             drop(handle);
@@ -146,9 +154,13 @@ impl Wire {
 
     /// The connection could not be opened.
     fn failed(&self, py: Python<'_>, timed_out: bool) {
+        if self.connected.load(Ordering::Relaxed) {
+            // The deadline passed between the connection and its report: it ends by `connection_lost`.
+            return;
+        }
         let id = self.id.swap(NOBODY, Ordering::Relaxed);
         if id != NOBODY {
-            self.gateway.guarded(py, None, || {
+            self.gateway.guarded(py, Doomed::Nothing, || {
                 self.gateway.run(py, None, |engine, now| engine.connect_failed(now, id, timed_out));
                 Ok(())
             });
@@ -159,7 +171,7 @@ impl Wire {
 impl Wire {
     fn blocked(&self, py: Python<'_>, blocked: bool) {
         let Some(conn) = self.conn() else { return };
-        self.gateway.guarded(py, None, || {
+        self.gateway.guarded(py, Doomed::Connection(conn), || {
             self.gateway.run(py, None, |engine, now| engine.write_blocked(now, conn, blocked));
             Ok(())
         });

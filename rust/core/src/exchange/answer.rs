@@ -24,8 +24,8 @@ impl Engine {
     pub(super) fn answer_head(&mut self, ex: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let status = self.response.status;
-        if status == 101 && !exchange.head.upgrade {
-            return self.bad_upstream(ex);
+        if status == 101 && !(exchange.head.upgrade && self.response.fields.has(Known::Upgrade)) {
+            return self.attempt_failed(ex, Code::BadUpstream, false);
         }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
         let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
@@ -36,7 +36,7 @@ impl Engine {
                 && exchange.request_complete
                 && !exchange.orphan
         });
-        if again && self.retry_status(ex, status) {
+        if again && self.retry_status(ex) {
             return;
         }
         self.response.fields.remove_known(Known::XPygateError);
@@ -70,19 +70,14 @@ impl Engine {
     }
 
     /// An answer with a status worth another attempt; false when there may be none.
-    fn retry_status(&mut self, ex: u32, status: u16) -> bool {
-        let up = self.exchanges[ex as usize].up.take();
-        if !self.try_again(ex, true) {
-            self.exchanges[ex as usize].up = up;
+    fn retry_status(&mut self, ex: u32) -> bool {
+        if !self.retry_allowed(ex) {
             return false;
         }
-        if let Some(id) = up {
-            if let Some(up) = self.ups.get_mut(id as usize) {
-                up.exchange = None;
-            }
-            self.close_up(id);
-        }
-        let _ = status;
+        self.end_attempt(ex, self.response.status, None);
+        self.drop_upstream(ex);
+        self.exchanges[ex as usize].retrying = true;
+        self.try_again(ex);
         true
     }
 
@@ -131,7 +126,7 @@ impl Engine {
             || self.draining
             || exchange.framing == Framing::UntilClose
             || (limit > 0 && served >= limit)
-            || !exchange.request_complete && code.is_some();
+            || !(exchange.request_complete || super::finish::discardable(exchange));
 
         let hold = plan.is_some_and(|p| p.audit.durability != Durability::Async);
         let wall = self.now.wall_ns;
@@ -275,7 +270,9 @@ impl Engine {
     pub(super) fn waits_for_outcome(&self, ex: u32) -> bool {
         let exchange = &self.exchanges[ex as usize];
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
-        plan.is_some_and(|p| p.audit.durability != Durability::Async)
+        // That the log failed is said without it.
+        let failed = exchange.code == Some(Code::AuditFailed);
+        plan.is_some_and(|p| p.audit.durability != Durability::Async) && !failed
     }
 
     /// The callback ends: held bytes that need not wait for the outcome go out.
@@ -350,13 +347,6 @@ impl Engine {
         self.complete(ex);
     }
 
-    pub(super) fn bad_upstream(&mut self, ex: u32) {
-        if let Some(up) = self.exchanges[ex as usize].up {
-            self.close_up(up);
-        }
-        self.attempt_failed(ex, Code::BadUpstream, false);
-    }
-
     /// 101: from here on bytes pass both ways.
     fn begin_tunnel(&mut self, ex: u32) {
         self.exchanges[ex as usize].close_after = true;
@@ -364,6 +354,8 @@ impl Engine {
         exchange.status = 101;
         exchange.answer_begun = true;
         exchange.stage = Stage::Tunnel;
+        // Tunnels have a deadline of their own.
+        self.wheel.clear(&mut self.deadlines[ex as usize].total);
         let id = exchange.id;
         let down = exchange.down;
         if exchange.orphan {

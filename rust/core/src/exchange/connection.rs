@@ -40,6 +40,8 @@ pub struct Down {
     pub proxy_header: bool,
     /// The client sends no more.
     pub read_closed: bool,
+    /// Input may still come that nobody will read: closing at once would reset the answer under way.
+    pub unread: bool,
     /// A close was asked for: whatever still comes is dropped.
     pub closing: bool,
     /// The first byte of the next head has come.
@@ -58,7 +60,7 @@ pub struct Up {
     pub deadline: Deadline,
     pub connected: bool,
     pub closing: bool,
-    /// The peer sends no more; only set while its last bytes are not yet read.
+    /// The peer sends no more: set in a tunnel, and while its last bytes are not yet read.
     pub read_closed: bool,
     /// Requests sent so far.
     pub served: u32,

@@ -1,6 +1,6 @@
 //! From a client's bytes to an exchange that knows its route, its policies and its endpoint's service.
 
-use super::connection::{pause, Deadlines, Exchange, Stage};
+use super::connection::{pause, Deadlines, Down, Exchange, Stage};
 use super::identity::{exchange_id, Trace};
 use super::wheel::Timer;
 use super::{Action, AfterEof, ConnId, Engine};
@@ -41,7 +41,8 @@ impl Engine {
         let kept = std::mem::take(&mut down.kept);
         let read_closed = down.read_closed;
         self.consume_kept(id, kept);
-        let idle = self.downs.get(id as usize).is_some_and(|d| d.exchange.is_none());
+        let idle = |d: &Down| d.exchange.is_none() && (!d.write_blocked || d.kept.is_empty());
+        let idle = self.downs.get(id as usize).is_some_and(|d| idle(d));
         if idle && read_closed {
             self.close_down(id);
         } else if idle && self.draining {
@@ -67,8 +68,9 @@ impl Engine {
             if !down.closing {
                 down.kept = kept;
             }
-            let full = self.downs[id as usize].kept.len() > KEEP;
-            self.pause_down(id, pause::KEPT, full && self.downs[id as usize].exchange.is_some());
+            let down = &self.downs[id as usize];
+            let full = down.kept.len() > KEEP && (down.exchange.is_some() || down.write_blocked);
+            self.pause_down(id, pause::KEPT, full);
         }
     }
 
@@ -79,7 +81,7 @@ impl Engine {
         if let Some(down) = self.downs.get_mut(id as usize) {
             if !down.closing {
                 down.kept.extend_from_slice(rest);
-                if down.exchange.is_some() && down.kept.len() > KEEP {
+                if (down.exchange.is_some() || down.write_blocked) && down.kept.len() > KEEP {
                     self.pause_down(id, pause::KEPT, true);
                 }
             }
@@ -109,7 +111,8 @@ impl Engine {
                 if !down.server.in_request() {
                     return at;
                 }
-            } else if rest.is_empty() && !down.server.in_request() {
+            } else if !down.server.in_request() && (rest.is_empty() || down.write_blocked) {
+                // A client that does not read its answers gets no more of them.
                 return at;
             }
             if !down.server.in_request() && down.head_begun.is_none() && !rest.is_empty() {
@@ -184,6 +187,7 @@ impl Engine {
     /// Bytes that are not HTTP: one answer, one record, and the connection closes.
     fn malformed(&mut self, id: u32, fresh: Option<Box<Exchange>>, violation: Violation) {
         self.meter.add(Counter::ParseErrors, 1);
+        self.downs[id as usize].unread = true;
         if let Some(ex) = fresh {
             // The head never became a request: an exchange without route and intent.
             let ex = self.adopt(id, ex);
@@ -364,8 +368,18 @@ impl Engine {
 
     fn request_end(&mut self, id: u32) {
         let down = &mut self.downs[id as usize];
-        self.wheel.clear(&mut down.deadline);
-        let Some(ex) = down.exchange else { return };
+        let Some(ex) = down.exchange else {
+            // Answered before its end was read.
+            let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
+            self.wheel.set(&mut down.deadline, self.now.mono + plan.idle_timeout, Timer::Down(id));
+            if down.read_closed || self.draining {
+                self.ready.push(id);
+            }
+            return;
+        };
+        if !down.write_blocked {
+            self.wheel.clear(&mut down.deadline);
+        }
         let exchange = &mut self.exchanges[ex as usize];
         exchange.request_complete = true;
         match exchange.stage {
@@ -401,11 +415,16 @@ impl Engine {
             if down.head_begun.is_some() {
                 self.meter.add(Counter::ParseErrors, 1);
             }
-            return AfterEof::Close;
+            let waits = down.write_blocked && !down.kept.is_empty() && !down.closing;
+            return if waits { AfterEof::KeepOpen } else { AfterEof::Close };
         };
         let exchange = &self.exchanges[ex as usize];
         if exchange.stage == Stage::Tunnel {
             if let Some(up) = exchange.up {
+                if self.ups[up as usize].read_closed {
+                    self.tunnel_end(ex);
+                    return AfterEof::Close;
+                }
                 self.actions.push(Action::WriteEof(ConnId::Up(up)));
             }
             return AfterEof::KeepOpen;

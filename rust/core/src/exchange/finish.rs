@@ -1,11 +1,13 @@
 //! The end of an exchange: its outcome, its counters, and what its connection does next.
 
-use super::connection::Stage;
+use super::connection::{Exchange, Stage};
 use super::wheel::Timer;
-use super::{ConnId, Engine};
+use super::{identity, ConnId, Engine};
 use crate::audit::record::{Finding, Outcome};
 use crate::config::Fail;
 use crate::error::Code;
+use crate::http1::write;
+use crate::message::{BodyLength, Method};
 use crate::observe::{Counter, Served};
 use crate::policy::EndCx;
 use smallvec::SmallVec;
@@ -13,6 +15,16 @@ use std::time::Duration;
 
 /// Exchanges kept for reuse.
 const SPARE: usize = 256;
+
+/// The rest of a request that was answered early is read and dropped up to this size; the connection is
+/// closed instead of reading a longer one.
+const DISCARD: u64 = 64 << 10;
+
+/// The connection can be used again though the request was answered before its end.
+pub(super) fn discardable(exchange: &Exchange) -> bool {
+    let waits_for_continue = exchange.head.expect_continue && !exchange.continue_sent;
+    matches!(exchange.head.length, BodyLength::Exact(n) if n <= DISCARD) && !waits_for_continue
+}
 
 impl Engine {
     /// A request that the gateway answers itself is recorded like any other, if it became one.
@@ -130,11 +142,13 @@ impl Engine {
             let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
             let out = self.actions.buffer(conn);
             out.extend_from_slice(b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nx-pygate-error: audit-failed\r\nconnection: close\r\nx-request-id: ");
-            super::identity::write_uuid(out, &exchange.id);
-            out.extend_from_slice(b"\r\ncontent-length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
-            out.extend_from_slice(b"\r\n\r\n");
-            out.extend_from_slice(body);
+            identity::write_uuid(out, &exchange.id);
+            write::field(out, b"\r\ndate", identity::http_date(self.now.wall_ns).as_bytes());
+            write::field(out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
+            out.extend_from_slice(b"\r\n");
+            if exchange.head.method != Method::Head {
+                out.extend_from_slice(body);
+            }
         }
         exchange.status = 503;
         exchange.code = Some(Code::AuditFailed);
@@ -167,6 +181,7 @@ impl Engine {
 
     /// The end of every exchange.
     pub(super) fn complete(&mut self, ex: u32) {
+        self.forget_attempt(ex);
         let mut exchange = self.exchanges.remove(ex as usize);
         self.wheel.clear(&mut self.deadlines[ex as usize].total);
         self.wheel.clear(&mut self.deadlines[ex as usize].step);
@@ -199,7 +214,7 @@ impl Engine {
             }
         }
         let (id, orphan) = (exchange.down, exchange.orphan);
-        let close = exchange.close_after || !exchange.request_complete;
+        let close = exchange.close_after || !(exchange.request_complete || discardable(&exchange));
         exchange.reset();
         if self.spare.len() < SPARE {
             self.spare.push(exchange);
@@ -212,8 +227,9 @@ impl Engine {
         if close || down.closing {
             return self.close_down(id);
         }
-        let idle = down.revision.entrypoints[down.peer.entrypoint as usize].idle_timeout;
-        self.wheel.set(&mut down.deadline, self.now.mono + idle, Timer::Down(id));
+        let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
+        let wait = if down.server.in_request() { plan.body_timeout } else { plan.idle_timeout };
+        self.wheel.set(&mut down.deadline, self.now.mono + wait, Timer::Down(id));
         if !down.kept.is_empty() || down.read_closed || self.draining {
             self.ready.push(id);
         }

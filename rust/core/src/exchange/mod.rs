@@ -30,6 +30,8 @@ pub mod identity;
 mod judge;
 mod ledger;
 mod plugin;
+#[cfg(test)]
+mod tests;
 mod timeout;
 mod upstream;
 mod wheel;
@@ -52,7 +54,11 @@ use slab::Slab;
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use wheel::{Deadline, Timer, Wheel};
+
+/// How long a client that was told off may go on sending before it is cut off.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// One worker's data plane.
 pub struct Engine {
@@ -193,6 +199,7 @@ impl Engine {
             served: 0,
             proxy_header,
             read_closed: false,
+            unread: false,
             closing: false,
             head_begun: None,
         });
@@ -246,10 +253,17 @@ impl Engine {
                 let ex = down.exchange;
                 if blocked {
                     self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
+                } else if ex.is_none() {
+                    self.ready.push(id);
+                } else if !down.server.in_request() {
+                    self.wheel.clear(&mut down.deadline);
                 }
-                let tunnel = ex.and_then(|ex| self.exchanges.get(ex as usize));
-                if let Some(up) = tunnel.and_then(|ex| ex.up) {
+                let other = ex.and_then(|ex| self.exchanges.get(ex as usize));
+                if let Some(up) = other.and_then(|ex| ex.up) {
                     self.pause_up(up, pause::PEER, blocked);
+                    if let (false, Some(ex)) = (blocked, ex) {
+                        self.answer_goes_on(ex);
+                    }
                 }
             }
             ConnId::Up(id) => {
@@ -263,6 +277,7 @@ impl Engine {
                 }
             }
         }
+        self.settle();
     }
 
     /// Answers announce the close from now on. Idle connections stay for [`DRAIN_GRACE`]: a request may be on its way.
@@ -368,15 +383,29 @@ impl Engine {
         }
     }
 
-    /// Closes after what was written; nothing more is read or sent.
+    /// Closes after what was written; nothing more is sent, and what still comes is dropped.
+    ///
+    /// While the client may still be sending, only our side is closed at first: a socket closed with input
+    /// unread is reset, and the reset overtakes the answer (RFC 9112 §9.6).
     fn close_down(&mut self, id: u32) {
-        if let Some(down) = self.downs.get_mut(id as usize) {
-            if !down.closing {
-                down.closing = true;
-                down.kept = Vec::new();
-                self.wheel.clear(&mut down.deadline);
-                self.actions.push(Action::Close(ConnId::Down(id)));
+        let Some(down) = self.downs.get_mut(id as usize) else { return };
+        if down.closing {
+            return;
+        }
+        down.closing = true;
+        let conn = ConnId::Down(id);
+        let linger = (down.unread || down.server.in_request() || !down.kept.is_empty()) && !down.read_closed;
+        down.kept = Vec::new();
+        let unwritten = down.revision.entrypoints[down.peer.entrypoint as usize].body_timeout;
+        let wait = if linger { LINGER } else { unwritten };
+        self.wheel.set(&mut down.deadline, self.now.mono + wait, Timer::Down(id));
+        if linger {
+            if std::mem::take(&mut down.pauses) != 0 {
+                self.actions.push(Action::Resume(conn));
             }
+            self.actions.push(Action::WriteEof(conn));
+        } else {
+            self.actions.push(Action::Close(conn));
         }
     }
 

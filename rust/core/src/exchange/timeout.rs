@@ -2,7 +2,7 @@
 
 use super::connection::Stage;
 use super::wheel::Timer;
-use super::Engine;
+use super::{Action, ConnId, Engine};
 use crate::error::Code;
 use crate::observe::{Counter, Gauge};
 use crate::time::Now;
@@ -55,8 +55,11 @@ impl Engine {
 
     fn down_woken(&mut self, id: u32, timer: Timer) {
         let Some(down) = self.downs.get_mut(id as usize) else { return };
-        if !self.wheel.woken(&mut down.deadline, self.now.mono, timer) || down.closing {
+        if !self.wheel.woken(&mut down.deadline, self.now.mono, timer) {
             return;
+        }
+        if down.closing {
+            return self.abort_down(id);
         }
         let Some(ex) = down.exchange else {
             if down.head_begun.is_some() || down.proxy_header {
@@ -74,19 +77,32 @@ impl Engine {
             self.meter.add(Counter::TimeoutIdle, 1);
             return self.close_down(id);
         };
-        self.meter.add(Counter::TimeoutBody, 1);
         if down.write_blocked {
             // The client does not read its answer.
+            self.meter.add(Counter::TimeoutBody, 1);
             self.cut(ex, Code::ClientClosed);
-        } else if !self.exchanges[ex as usize].request_complete {
+        } else if self.exchanges[ex as usize].request_complete {
+            // The answer is what is waited for.
+        } else if self.exchanges[ex as usize].up.is_some_and(|up| self.ups[up as usize].write_blocked) {
+            self.meter.add(Counter::TimeoutUpstreamBody, 1);
+            self.attempt_failed(ex, Code::UpstreamTimeout, false);
+        } else if down.pauses != 0 {
+            // It is we who do not read; the step that holds us up has a deadline of its own.
+            let wait = down.revision.entrypoints[down.peer.entrypoint as usize].body_timeout;
+            self.wheel.set(&mut down.deadline, self.now.mono + wait, timer);
+        } else {
+            self.meter.add(Counter::TimeoutBody, 1);
             self.fail_request(ex, Code::RequestTimeout, Some("the request body did not arrive in time"));
         }
     }
 
     fn up_woken(&mut self, id: u32, timer: Timer) {
         let Some(up) = self.ups.get_mut(id as usize) else { return };
-        if !self.wheel.woken(&mut up.deadline, self.now.mono, timer) || up.closing {
+        if !self.wheel.woken(&mut up.deadline, self.now.mono, timer) {
             return;
+        }
+        if up.closing {
+            return self.actions.push(Action::Abort(ConnId::Up(id)));
         }
         let Some(ex) = up.exchange else {
             return self.close_up(id);
@@ -103,7 +119,7 @@ impl Engine {
             Stage::Tunnel => self.tunnel_end(ex),
             Stage::Sending => {
                 self.meter.add(Counter::TimeoutFirstByte, 1);
-                self.attempt_failed(ex, Code::UpstreamTimeout, true);
+                self.attempt_failed(ex, Code::UpstreamTimeout, false);
             }
             _ => {
                 self.meter.add(Counter::TimeoutUpstreamBody, 1);
@@ -132,7 +148,9 @@ impl Engine {
                 Stage::Backoff => self.connect(ex),
                 Stage::Connecting => {
                     self.meter.add(Counter::TimeoutConnect, 1);
-                    self.forget_attempt(ex);
+                    if self.exchanges[ex as usize].up.is_some() {
+                        return self.attempt_failed(ex, Code::ConnectTimeout, false);
+                    }
                     self.refuse(ex, Code::NoEndpoint, Some("no connection came free in time"));
                 }
                 Stage::AwaitIntent | Stage::AwaitOutcome => self.not_durable(ex, serial),

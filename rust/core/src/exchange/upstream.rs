@@ -13,6 +13,9 @@ use crate::observe::{attempt_span, Called, Counter};
 use crate::revision::Revision;
 use std::time::Duration;
 
+/// How long a closed connection may take to swallow what was written to it.
+const UNWRITTEN: Duration = Duration::from_secs(30);
+
 /// Request bodies up to this size are kept so that a request can be sent again.
 const REPLAY: usize = 64 << 10;
 
@@ -84,12 +87,17 @@ impl Engine {
         };
         let endpoint = &service.endpoints[index as usize];
         exchange.endpoint = Some(index);
-        if let Some(up) = self.pool.take(endpoint.key) {
-            self.meter.add(Counter::PoolReuse, 1);
-            self.begin_attempt(ex, service, index);
-            return self.send(ex, up);
+        let cap = share_of(service.max_connections, revision.workers);
+        // A retry trusts no idle connection as long as it may open one.
+        let fresh = exchange.attempts > 0 && self.pool.open(endpoint.key, cap);
+        if !fresh {
+            if let Some(up) = self.pool.take(endpoint.key) {
+                self.meter.add(Counter::PoolReuse, 1);
+                self.begin_attempt(ex, service, index);
+                return self.send(ex, up);
+            }
         }
-        if !self.pool.open(endpoint.key, share_of(service.max_connections, revision.workers)) {
+        if !fresh && !self.pool.open(endpoint.key, cap) {
             // At the cap: the next connection that comes free is this exchange's.
             exchange.stage = Stage::Connecting;
             self.pool.wait(endpoint.key, (ex, exchange.serial));
@@ -118,6 +126,8 @@ impl Engine {
         exchange.up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
         self.actions.push(Action::Connect { up, address: endpoint.address.clone(), timeout });
+        // Whoever connects reports in time; should it never report, the exchange ends all the same.
+        self.step_deadline(ex, timeout + Duration::from_secs(1));
     }
 
     fn begin_attempt(&mut self, ex: u32, service: &ServicePlan, index: u32) {
@@ -145,6 +155,10 @@ impl Engine {
     /// The connection asked for could not be opened.
     pub fn connect_failed(&mut self, now: crate::time::Now, id: u32, timed_out: bool) {
         self.now = now;
+        if self.ups.get(id as usize).is_some_and(|up| up.connected) {
+            // Too late to fail: the connection's own end is reported by `lost`.
+            return;
+        }
         if let Some(up) = self.ups.try_remove(id as usize) {
             self.pool.closed(up.endpoint);
             self.meter.add(Counter::UpstreamConnectErrors, 1);
@@ -155,7 +169,7 @@ impl Engine {
                 if timed_out {
                     self.meter.add(Counter::TimeoutConnect, 1);
                 }
-                self.attempt_failed(ex, code, true);
+                self.attempt_failed(ex, code, false);
             }
         }
         self.settle();
@@ -373,19 +387,19 @@ impl Engine {
                             self.answer_data(ex, input, base + range.start..base + range.end, direct);
                         }
                         ResponseEvent::End => {
+                            if at < input.len() {
+                                // More than one answer to one request: the rest is nobody's.
+                                up.client.refuse_reuse();
+                            }
                             std::mem::swap(&mut self.trailers, &mut up.client.trailers);
                             self.answer_end(ex);
                         }
                     }
-                    let bodied = matches!(self.exchanges.get(ex as usize), Some(e) if e.up == Some(id));
-                    if bodied && at == input.len() {
-                        let wait = self.upstream_body_timeout(ex);
-                        let up = &mut self.ups[id as usize];
-                        self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
+                    if at == input.len() && self.exchanges.get(ex as usize).is_some_and(|e| e.up == Some(id)) {
+                        self.answer_goes_on(ex);
                     }
                 }
                 Err(_) => {
-                    self.close_up(id);
                     self.attempt_failed(ex, Code::BadUpstream, false);
                     return input.len();
                 }
@@ -407,6 +421,20 @@ impl Engine {
         }
     }
 
+    /// The upstream gave a sign of life, or is read again: its next deadline starts now.
+    pub(super) fn answer_goes_on(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let (Some(id), stage) = (exchange.up, exchange.stage) else { return };
+        let wait = match stage {
+            // After an interim answer.
+            Stage::Sending if exchange.sent.is_some() => self.first_byte_timeout(ex),
+            Stage::Answering => self.upstream_body_timeout(ex),
+            _ => return,
+        };
+        let up = &mut self.ups[id as usize];
+        self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
+    }
+
     pub(super) fn upstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(up) = self.ups.get_mut(id as usize) else { return AfterEof::Close };
         let Some(ex) = up.exchange else {
@@ -419,23 +447,26 @@ impl Engine {
             return AfterEof::KeepOpen;
         }
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
+            up.read_closed = true;
             let down = self.exchanges[ex as usize].down;
-            if self.downs.contains(down as usize) {
-                self.actions.push(Action::WriteEof(ConnId::Down(down)));
+            if self.downs.get(down as usize).is_some_and(|d| d.read_closed) {
+                self.tunnel_end(ex);
+                return AfterEof::Close;
             }
+            self.actions.push(Action::WriteEof(ConnId::Down(down)));
             return AfterEof::KeepOpen;
         }
         if up.client.closed() {
             self.answer_end(ex);
         } else {
-            up.closing = true;
-            self.attempt_failed(ex, Code::UpstreamReset, true);
+            let race = lost_race(up);
+            self.attempt_failed(ex, Code::UpstreamReset, race);
         }
         AfterEof::Close
     }
 
     pub(super) fn upstream_lost(&mut self, id: u32) {
-        let Some(mut up) = self.ups.try_remove(id as usize) else { return };
+        let Some(up) = self.ups.try_remove(id as usize) else { return };
         if up.exchange.is_none() {
             self.pool.remove(up.endpoint, id);
         }
@@ -447,19 +478,15 @@ impl Engine {
             if exchange.stage == Stage::Tunnel {
                 return self.tunnel_end(ex);
             }
-            if up.client.closed() {
-                self.answer_end(ex);
-            } else {
-                self.attempt_failed(ex, Code::UpstreamReset, true);
-            }
+            // Without an end of stream first this was a reset, even to an answer that ends with the connection.
+            self.attempt_failed(ex, Code::UpstreamReset, lost_race(&up));
         }
     }
 
     /// An attempt came to nothing: another one if the rules allow, else the client is told.
     ///
-    /// `silent`: no byte of an answer had come.
-    pub(super) fn attempt_failed(&mut self, ex: u32, code: Code, silent: bool) {
-        let reused = self.exchanges[ex as usize].up.and_then(|up| self.ups.get(up as usize)).map(|u| u.served > 1);
+    /// `race`: a connection that was used again closed without a byte ([`lost_race`]).
+    pub(super) fn attempt_failed(&mut self, ex: u32, code: Code, race: bool) {
         self.exchanges[ex as usize].upstream_failed = true;
         self.end_attempt(ex, 0, Some(code));
         self.drop_upstream(ex);
@@ -471,66 +498,72 @@ impl Engine {
         let retry = revision.routes[route as usize].shape.retry.as_ref();
         let idempotent = exchange.head.method.is_idempotent();
         let replay = exchange.replayable && (exchange.request_complete || exchange.body_sent == 0);
-        // The keep-alive race (RFC 9112 §9.3.1): a reused connection that closes without a byte.
-        let race =
-            silent && code == Code::UpstreamReset && reused == Some(true) && idempotent && exchange.attempts == 1;
+        let race = race && idempotent && exchange.attempts == 1;
         let unsent = matches!(code, Code::ConnectFailed | Code::ConnectTimeout);
         let by_policy = retry.is_some_and(|r| {
             exchange.attempts < r.attempts
                 && (idempotent || r.non_idempotent || unsent)
                 && exchange.body.len() as u64 <= r.max_body.0
         });
-        if exchange.orphan || !replay || !(race || by_policy) || !self.try_again(ex, !race) {
-            self.refuse(ex, code, None);
+        if exchange.orphan || !replay || !(race || by_policy) {
+            return self.refuse(ex, code, None);
         }
+        if race {
+            // Only replaces a connection that was closing as it was used: not a retry by policy.
+            self.meter.add(Counter::Retries, 1);
+            return self.connect(ex);
+        }
+        if !self.retry_allowed(ex) {
+            return self.refuse(ex, code, None);
+        }
+        self.exchanges[ex as usize].retrying = true;
+        self.try_again(ex);
     }
 
-    /// Sends the request once more; false when the retry budget does not allow it.
-    ///
-    /// A `counted` retry goes to another endpoint where there is one, within the budget; the other kind
-    /// only replaces a connection that was closing as it was used.
-    pub(super) fn try_again(&mut self, ex: u32, counted: bool) -> bool {
-        let exchange = &mut self.exchanges[ex as usize];
-        let Some((revision, route)) = exchange.revision.clone().zip(exchange.route) else { return false };
+    /// Takes a retry out of the service's budget; the attempt that follows gives it back.
+    pub(super) fn retry_allowed(&mut self, ex: u32) -> bool {
+        let exchange = &self.exchanges[ex as usize];
+        let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else { return false };
         let plan = &revision.routes[route as usize];
-        if !counted {
-            self.meter.add(Counter::Retries, 1);
-            self.connect(ex);
-            return true;
-        }
         let (Some(retry), Some(service)) = (&plan.shape.retry, plan.service) else { return false };
-        if !self.balancer.retry_allowed(&revision.services[service as usize], retry.budget_percent) {
-            self.meter.add(Counter::RetriesDenied, 1);
-            return false;
-        }
-        self.meter.add(Counter::Retries, 1);
-        exchange.retrying = true;
+        let allowed = self.balancer.retry_allowed(&revision.services[service as usize], retry.budget_percent);
+        self.meter.add(if allowed { Counter::Retries } else { Counter::RetriesDenied }, 1);
+        allowed
+    }
+
+    /// Sends the request once more, to another endpoint where there is one.
+    pub(super) fn try_again(&mut self, ex: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
         exchange.tried.extend(exchange.endpoint);
-        if retry.backoff.is_zero() {
+        let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        let backoff = plan.and_then(|p| p.shape.retry.as_ref()).map_or(Duration::ZERO, |r| r.backoff);
+        let backoff = backoff * (1 << u32::from(exchange.attempts.clamp(1, 10) - 1));
+        if backoff.is_zero() {
             self.connect(ex);
         } else {
             exchange.stage = Stage::Backoff;
-            let jitter = self.entropy.draw() % (retry.backoff.as_nanos() as u64 / 2 + 1);
-            self.step_deadline(ex, retry.backoff + Duration::from_nanos(jitter));
+            let jitter = self.entropy.draw() % (backoff.as_nanos() as u64 / 2 + 1);
+            self.step_deadline(ex, backoff + Duration::from_nanos(jitter));
         }
-        true
     }
 
     /// The attempt at the current endpoint is over: its counters and its health.
     pub(super) fn end_attempt(&mut self, ex: u32, status: u16, code: Option<Code>) {
         let exchange = &mut self.exchanges[ex as usize];
-        if !exchange.counted {
+        if !exchange.counted && !exchange.retrying {
             return;
         }
-        exchange.counted = false;
         let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else { return };
         let Some(service) = revision.routes[route as usize].service else { return };
         let plan = &revision.services[service as usize];
-        let Some(index) = exchange.endpoint else { return };
-        let failed = code.is_some_and(|c| c != Code::ClientClosed) || status >= 500;
         if std::mem::take(&mut exchange.retrying) {
             self.balancer.retry_end(plan);
         }
+        if !std::mem::take(&mut exchange.counted) {
+            return;
+        }
+        let Some(index) = exchange.endpoint else { return };
+        let failed = code.is_some_and(|c| c != Code::ClientClosed) || status >= 500;
         if self.balancer.finished(plan, index, &self.shared, self.now.mono, failed) {
             self.meter.add(Counter::Ejections, 1);
         }
@@ -622,11 +655,16 @@ impl Engine {
             }
             if !up.closing && up.connected {
                 up.closing = true;
-                self.wheel.clear(&mut up.deadline);
+                self.wheel.set(&mut up.deadline, self.now.mono + UNWRITTEN, Timer::Up(id));
                 self.actions.push(Action::Close(ConnId::Up(id)));
             }
         }
     }
+}
+
+/// The keep-alive race (RFC 9112 §9.3.1): a connection that had served before closed without a byte.
+fn lost_race(up: &Up) -> bool {
+    up.served > 1 && up.kept.is_empty() && !up.client.begun()
 }
 
 fn connect_timeout(revision: &Revision, route: Option<u32>, service: Duration) -> Duration {

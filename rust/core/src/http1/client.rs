@@ -25,6 +25,8 @@ pub struct Client {
     scanned: usize,
     to_head: bool,
     keep_alive: bool,
+    /// A head was read since the request was written.
+    begun: bool,
     pub trailers: Fields,
 }
 
@@ -46,6 +48,17 @@ impl Client {
         self.to_head = to_head;
         self.scanned = 0;
         self.keep_alive = false;
+        self.begun = false;
+    }
+
+    /// A head, interim or final, was read since the request was written.
+    pub fn begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whatever the answer said: no other request is sent on this connection.
+    pub fn refuse_reuse(&mut self) {
+        self.keep_alive = false;
     }
 
     /// Finds the next event in `input`; returns how many bytes it consumed.
@@ -58,6 +71,7 @@ impl Client {
         match self.state {
             State::Idle if input.is_empty() => Ok((0, ResponseEvent::NeedMore)),
             State::Idle => Err(Violation::bad("bytes without a request")),
+            State::Tunnel if input.is_empty() => Ok((0, ResponseEvent::NeedMore)),
             State::Tunnel => Ok((input.len(), ResponseEvent::Data(0..input.len()))),
             State::Head => {
                 let Some(end) = find_end(input, &mut self.scanned, limits.bytes)? else {
@@ -65,6 +79,7 @@ impl Client {
                 };
                 self.scanned = 0;
                 let info = parse_response(&input[..end], self.to_head, head)?;
+                self.begun = true;
                 if head.status == 101 {
                     self.state = State::Tunnel;
                     return Ok((end, ResponseEvent::Head));

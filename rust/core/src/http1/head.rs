@@ -115,6 +115,10 @@ pub fn parse_request(raw: &[u8], limits: &HeadLimits, head: &mut RequestHead) ->
 /// Parses a complete response head. `to_head` when it answers a HEAD request.
 pub fn parse_response(raw: &[u8], to_head: bool, head: &mut ResponseHead) -> Result<ConnectionInfo, Violation> {
     head.clear();
+    if raw.first() != Some(&b'H') {
+        // The tokeniser would skip empty lines.
+        return Err(Violation::bad("malformed status line"));
+    }
     let mut slots: Slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();

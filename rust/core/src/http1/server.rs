@@ -54,19 +54,15 @@ impl Server {
             };
             return Ok((used, event));
         }
-        // One empty line before a request is tolerated (RFC 9112 §2.2).
-        let skip = if self.scanned == 0 && input.starts_with(b"\r\n") { 2 } else { 0 };
-        if skip == 2 {
-            return match self.read_head(&input[2..], limits, head)? {
-                Some(n) => Ok((n + 2, RequestEvent::Head)),
-                None => {
-                    self.scanned = 0;
-                    Ok((0, RequestEvent::NeedMore))
-                }
-            };
-        }
-        Ok(match self.read_head(input, limits, head)? {
-            Some(n) => (n, RequestEvent::Head),
+        // One empty line before a request is tolerated (RFC 9112 §2.2); it is kept until the request follows.
+        let skip = match input {
+            [b'\r'] => return Ok((0, RequestEvent::NeedMore)),
+            [b'\r', b'\n', b'\r' | b'\n', ..] => return Err(Violation::bad("empty lines instead of a request")),
+            [b'\r', b'\n', ..] => 2,
+            _ => 0,
+        };
+        Ok(match self.read_head(&input[skip..], limits, head)? {
+            Some(n) => (n + skip, RequestEvent::Head),
             None => (0, RequestEvent::NeedMore),
         })
     }
