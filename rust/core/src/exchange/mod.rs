@@ -373,10 +373,11 @@ impl Engine {
     }
 
     fn pause_up(&mut self, id: u32, reason: u8, on: bool) {
-        if let Some(up) = self.ups.get_mut(id as usize) {
+        // One that is not open yet is paused, if need be, when its request is sent.
+        if let Some(up) = self.ups.get_mut(id as usize).filter(|up| up.connected) {
             let before = up.pauses;
             up.pauses = if on { before | reason } else { before & !reason };
-            if (before == 0) != (up.pauses == 0) && up.connected && !up.closing {
+            if (before == 0) != (up.pauses == 0) && !up.closing {
                 let conn = ConnId::Up(id);
                 self.actions.push(if on { Action::Pause(conn) } else { Action::Resume(conn) });
             }

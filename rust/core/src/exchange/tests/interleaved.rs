@@ -196,7 +196,7 @@ fn run(variant: u8, scripts: &[Vec<usize>], answers: &[usize], steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_ever_left_behind(
