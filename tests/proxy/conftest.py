@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control.running import Gateway, wait_for
+from tests.control.running import Gateway
 
 Handler = Callable[[socket.socket, bytes], None]
 
@@ -63,8 +63,7 @@ def gateway(upstream: Upstream) -> Iterator[tuple[str, int]]:
     running = Gateway(directory, upstream.port, count=1)
     try:
         running.start()
-        host, _, port = str(wait_for(lambda: running.address_of("web"), "an address")).rpartition(":")
-        yield host, int(port)
+        yield "127.0.0.1", running.port
         log = running.log
     finally:
         running.close()
