@@ -79,7 +79,7 @@ def test_ten_megabytes_pass_both_ways(gateway: Address, upstream: Upstream) -> N
 
     upstream.handler = echo
     try:
-        answer = httpx.post("http://%s:%d/" % gateway, content=body, timeout=30)
+        answer = httpx.post(f"http://{gateway[0]}:{gateway[1]}/", content=body, timeout=30)
     finally:
         upstream.handler = plain
     assert answer.status_code == 200 and answer.content == body
@@ -119,7 +119,7 @@ def test_clients_that_leave_disturb_nobody(gateway: Address, leave: Callable[[so
         conn.sendall(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nabc")
         leave(conn)
         conn.close()
-    assert httpx.get("http://%s:%d/" % gateway).text == "hello"
+    assert httpx.get(f"http://{gateway[0]}:{gateway[1]}/").text == "hello"
 
 
 def test_many_connections_at_once(gateway: Address) -> None:
