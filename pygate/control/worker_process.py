@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from pygate.control.channel import Channel, ChannelError, Decoder, Message, encode
 from pygate.control.listeners import Listener
+
+log = logging.getLogger("pygate.control")
 
 #: Variables that are addressed to the control process alone.
 _PRIVATE = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -151,8 +154,17 @@ class WorkerProcess:
             if self.state is State.STARTING:
                 self.state = State.READY
         elif kind == "stats":
+            self._watch_audit(body)
             self.stats = body
         self._on_event(self, kind, body)
+
+    def _watch_audit(self, body: Message) -> None:
+        """Raises the alarm when the worker's audit log breaks, and calls it off."""
+        broken, before = body.get("audit_broken"), self.stats.get("audit_broken")
+        if broken and not before:
+            log.error("worker %d cannot write its audit log: %s", self.slot, os.strerror(int(broken)))
+        elif before and not broken:
+            log.warning("worker %d writes its audit log again", self.slot)
 
     def _exited(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)

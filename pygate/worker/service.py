@@ -78,7 +78,11 @@ class Service:
         gateway = self._gateway
         if gateway is None:
             return {}
-        return {"open_connections": gateway.open_connections, "in_flight": gateway.in_flight}
+        return {
+            "open_connections": gateway.open_connections,
+            "in_flight": gateway.in_flight,
+            "audit_broken": gateway.audit_broken,
+        }
 
     def _tick(self, loop: asyncio.AbstractEventLoop, gateway: _core.Gateway) -> None:
         loop.call_later(TICK, self._tick, loop, gateway)

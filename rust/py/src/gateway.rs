@@ -12,6 +12,7 @@ use crate::shared::Shared;
 use crate::wire::{Acceptor, Wire};
 use pygate_core::balance::Address;
 use pygate_core::exchange::{Action, Batch, Change, ConnId, Decision, Engine};
+use pygate_core::observe::Counter;
 use pygate_core::policy::Answer;
 use pygate_core::time::{Instant, Now};
 use pyo3::intern;
@@ -90,6 +91,7 @@ impl Gateway {
             // doing so is offered in the next turn.
             *base = base.wrapping_sub(u64::from(batch.records));
             *broken = true;
+            engine.meter().add(Counter::AuditFailed, batch.records.into());
             engine.audit_broken(now(), true);
         }
     }
@@ -443,6 +445,12 @@ impl PyGateway {
     #[getter]
     fn open_connections(&self) -> usize {
         self.gateway.lock().engine.open_connections()
+    }
+
+    /// errno of the failure that keeps the audit log from being written, if there is one.
+    #[getter]
+    fn audit_broken(&self) -> Option<i32> {
+        self.gateway.writer.broken()
     }
 
     #[getter]
