@@ -52,6 +52,7 @@ test: dev packages lint test-rust test-python  ## Every test: linters, types, ca
 .PHONY: packages
 packages:
 	@.ci/need nginx:nginx-light haproxy wrk valgrind curl
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || .ci/need --package libfaketime
 
 .PHONY: lint
 lint: $(EXTENSION)  ## rustfmt, clippy, ruff, mypy

@@ -202,12 +202,11 @@ class Changer:
         wait_for(lambda: self._gateway.state()["revision"] == revision, f"revision {revision}")
 
     def _bad(self, kind: str) -> None:
-        before = self._gateway.state()
-        good = self._gateway.config.read_text()
+        before, good, began = self._gateway.state(), self._gateway.config.read_text(), time.time()
         self._gateway.put(BAD[self._rng.choice(list(BAD))](good))
         if "SIGHUP" in kind:
             self._signal(signal.SIGHUP)
-        wait_for(lambda: self._failures() > before["reloads"]["failed"], "a refused reload")
+        wait_for(lambda: self._refused_since(began), "a refused reload")
         if (now := self._gateway.state()["revision"]) != before["revision"]:
             self.result.state.append(f"a bad file put {now} in force")
         # An upgrade or restart must find a file that can be used.
@@ -218,8 +217,10 @@ class Changer:
         self._signal(signal.SIGUSR2)
         wait_for(lambda: self._gateway.pid != before and self._gateway.ask("/-/ready")[0] == 200, "a successor", 40)
 
-    def _failures(self) -> int:
-        return int(self._gateway.state()["reloads"]["failed"])
+    def _refused_since(self, began: float) -> bool:
+        # By time, not by count: after an upgrade another process counts anew.
+        last = self._gateway.state()["last_reload"]
+        return not last["ok"] and last["at"] >= began
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._gateway.pid is not None
