@@ -248,7 +248,7 @@ class Changer:
 
 def plan(rounds: int, upgrades: int, rng: random.Random) -> list[str]:
     """Good files and bad ones, by file change and SIGHUP in turn, upgrades among them."""
-    kinds = [("bad" if n % 4 == 3 else "good") + (" SIGHUP" if n // 2 % 2 else " file") for n in range(rounds)]
+    kinds = [("bad" if n % 4 == 3 else "good") + (" SIGHUP" if (n + n // 4) % 2 else " file") for n in range(rounds)]
     for at in rng.sample(range(rounds), min(upgrades, rounds)):
         kinds[at] = "upgrade"
     return kinds
