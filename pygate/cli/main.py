@@ -29,6 +29,17 @@ def verbs() -> dict[str, ModuleType]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `pygate` command."""
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); nothing more can be said on that pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="pygate",
         description="One gateway for API and AI traffic: guarded, audited, reversible.",
@@ -41,14 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in modules.values():
         module.add_parser(subparsers)
     args = parser.parse_args(argv)
-    try:
-        return int(modules[args.verb].run(args))
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output left (`| head`); nothing more can be said on that pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return int(modules[args.verb].run(args))
 
 
 def version() -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from pygate.config.secrets import is_reference, resolve
+from pygate.config.secrets import SecretError, is_reference, resolve
 
 #: Rounds of PBKDF2; the data plane takes at most 20,000, since a hash is computed on a worker's loop.
 ROUNDS = 15_000
@@ -27,16 +27,19 @@ ROUNDS = 15_000
 def resolved(config: bytes) -> bytes:
     """The configuration (JSON) with its policies' references replaced by hashes. Raises `SecretError`."""
     value = orjson.loads(config)
-    for policy in value.get("policies", {}).values():
-        _replace(policy.get("api_key", {}).get("keys", {}), hash_key)
-        _replace(policy.get("basic_auth", {}).get("users", {}), str)
+    for name, policy in value.get("policies", {}).items():
+        _replace(policy.get("api_key", {}).get("keys", {}), hash_key, f"policies.{name}.api_key.keys")
+        _replace(policy.get("basic_auth", {}).get("users", {}), str, f"policies.{name}.basic_auth.users")
     return orjson.dumps(value)
 
 
-def _replace(table: dict[str, Any], hashed: Any) -> None:
+def _replace(table: dict[str, Any], hashed: Any, path: str) -> None:
     for name, text in table.items():
         if is_reference(text):
-            table[name] = hashed(resolve(text))
+            try:
+                table[name] = hashed(resolve(text))
+            except SecretError as e:
+                raise SecretError(f"{path}.{name}: {e}") from None
 
 
 def hash_key(key: str) -> str:

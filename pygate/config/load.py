@@ -82,10 +82,12 @@ def load(path: str | Path) -> Loaded:
     source.problems += _literal_secrets(source)
     source.problems += _addresses(source)
     canonical = orjson.dumps(_finite(source.value), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    packs = b"" if source.problems else _packs(source)
-    plugins = {} if source.problems else _plugins(source)
+    packs, plugins = b"", {}
     if not source.problems:
-        source.problems += _compile(canonical, packs, source.value.get("guard", {}).get("shadow", []))
+        packs, plugins = _packs(source), _plugins(source)
+        found = _compile(canonical, packs, source.value.get("guard", {}).get("shadow", []) if packs else [])
+        # Without its packs no route's guard compiles; why there are none is said already.
+        source.problems += [p for p in found if not (source.problems and ".guard." in p.path)]
     for problem in source.problems:
         source.locate(problem)
     problems = sorted(source.problems, key=lambda p: _order(source, p.place))
@@ -200,6 +202,7 @@ def _addresses(source: Source) -> list[Problem]:
     admin = source.value.get("admin")
     if isinstance(admin, dict) and admin.get("address"):
         texts["admin.address"] = admin["address"]
+    taken: dict[tuple[str | None, str, int], str] = {}
     for path, text in texts.items():
         if not isinstance(text, str):
             continue
@@ -208,6 +211,11 @@ def _addresses(source: Source) -> list[Problem]:
         except ValueError as e:
             problems.append(Problem(path, f"`{path}`: {e}", expected=EXPECTED))
             continue
+        where = (address.path, address.host, address.port)
+        if where in taken and (address.path is not None or address.port):
+            message = f"`{path}` is the address of `{taken[where]}`, too"
+            problems.append(Problem(path, message, expected="another address", other=source.values.get(taken[where])))
+        taken.setdefault(where, path)
         if path == "admin.address" and not address.loopback and not (isinstance(admin, dict) and admin.get("token")):
             problems.append(
                 Problem(

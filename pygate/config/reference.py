@@ -30,8 +30,8 @@ override each other: a name or key given twice is an error.
 - A duration is written `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`; a size `"512B"`, `"64KiB"`, `"10MB"`; a rate
   `"100/s"`, `"60/m"`, `"1000/h"`.
 - A secret is a reference: `env:NAME` or `file:PATH`.
-- A relative path in `include`, `guard.packs` and `plugins.NAME.load` counts from the file it stands in, every other one
-  from the directory that pygate was started in.
+- A relative path in `include` counts from the file it stands in; one in `guard.packs` and `plugins.NAME.load` from the
+  first configuration file; every other one from the directory that pygate was started in.
 - An unknown key is an error. `pygate check FILE` reports all errors at once; `pygate schema` prints the JSON Schema
   behind this page, for editors.
 
@@ -49,10 +49,12 @@ their meaning. The answer carries `x-pygate-error: CODE`, the exchange id in `x-
 $ curl -i http://127.0.0.1:8080/nowhere
 HTTP/1.1 404 Not Found
 content-type: application/problem+json
-x-request-id: 01a20af2-2c9b-75d5-8a0f-d51b16c0a7a0
+x-request-id: 01a20af7-41e7-7ab2-adb7-94a19c49cd40
+date: Tue, 24 Nov 2026 00:31:46 GMT
 x-pygate-error: no-route
+content-length: 109
 
-{"title":"No route matches","status":404,"code":"no-route","exchange":"01a20af2-2c9b-75d5-8a0f-d51b16c0a7a0"}
+{"title":"No route matches","status":404,"code":"no-route","exchange":"01a20af7-41e7-7ab2-adb7-94a19c49cd40"}
 ```
 
 `detail` may say more, for people. No internal address, secret or stack trace is ever part of an answer; the audit

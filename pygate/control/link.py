@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pygate.config.secrets import SecretError
 from pygate.control.channel import Channel, Message, encode
 
 DEFAULT_DRAIN = 30.0
@@ -112,7 +113,7 @@ class WorkerLink:
         try:
             await self._service.publish(revision, directory)
         except Exception as e:
-            self._send("refused", {"revision": revision, "error": f"{type(e).__name__}: {e}"})
+            self._send("refused", {"revision": revision, "error": _reason(e)})
             return
         self._revision = revision
         self._send("ready" if first else "applied", {"revision": revision})
@@ -174,3 +175,8 @@ class WorkerLink:
         peer.setblocking(True)
         peer.settimeout(1.0)
         socket.send_fds(peer, [encode("hello", hello)], [self._launch.listeners[name].fileno() for name in names])
+
+
+def _reason(error: Exception) -> str:
+    """Why a revision is refused, for people; a defect keeps its class."""
+    return str(error) if isinstance(error, SecretError) else f"{type(error).__name__}: {error}"

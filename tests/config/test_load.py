@@ -84,6 +84,17 @@ def test_singletons_merge_by_key(tmp_path: Path) -> None:
     assert problem.other and problem.other.file.name == "a.toml"
 
 
+def test_packs_that_are_missing_hide_no_other_problem(tmp_path: Path) -> None:
+    text = SERVICE + route("one") + 'policies = ["none"]\nguard = { request = ["nope", "pii"] }\n'
+    first, second = sorted(load(write(tmp_path, a=text)).problems, key=lambda p: p.path)
+    assert (first.path, second.path) == ("routes[0].guard.request[0]", "routes[0].policies[0]")
+
+
+def test_ports_of_their_own_are_no_collision(tmp_path: Path) -> None:
+    text = '[entrypoints.a]\naddress = "127.0.0.1:0"\n[entrypoints.b]\naddress = "127.0.0.1:0"\n'
+    assert not load(write(tmp_path, a=text)).problems
+
+
 def test_include_cycle(tmp_path: Path) -> None:
     write(tmp_path, a='include = ["b.toml"]\n', b='include = ["a.toml"]\n')
     (problem,) = load(tmp_path / "a.toml").problems
@@ -121,6 +132,13 @@ def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("env:PYGATE_NOT_SET", f"file:{tmp_path / 'none'}", "plain text", "env:"):
         with pytest.raises(SecretError):
             resolve(wrong)
+
+
+def test_a_missing_credential_is_named_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYGATE_TEST_SECRET", raising=False)
+    config = {"policies": {"a": {"api_key": {"keys": {"app": "env:PYGATE_TEST_SECRET"}}}}}
+    with pytest.raises(SecretError, match=r"policies\.a\.api_key\.keys\.app: .*`PYGATE_TEST_SECRET`"):
+        resolved(json.dumps(config).encode())
 
 
 def test_credentials_are_hashed_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

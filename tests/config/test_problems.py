@@ -17,6 +17,13 @@ CASES: dict[str, tuple[str, int, int, list[str]]] = {
     "unknown key": ('[entrypoints.web]\nadress = "x:1"\n', 2, 1, ["unknown key `adress`", "address"]),
     "unknown table": ("[server]\nx = 1\n", 1, 2, ["unknown key `server`", "services"]),
     "unknown key without a likeness": ("[admin]\nqqqq = 1\n", 2, 1, ["unknown key `qqqq`", "address or token"]),
+    "two entrypoints on one address": (
+        '[entrypoints.a]\naddress = "127.0.0.1:1"\n[entrypoints.b]\naddress = "127.0.0.1:1"\n',
+        4,
+        11,
+        ["`entrypoints.b.address` is the address of `entrypoints.a.address`, too"],
+    ),
+    "collector without a scheme": ('[telemetry]\notlp = "collector:4318"\n', 2, 8, ["is not a URL", "http://"]),
     "missing key": ("[entrypoints.web]\nmax_fields = 1\n", 1, 14, ["lacks the key `address`"]),
     "duration": ('[workers]\ndrain_timeout = "soon"\n', 2, 17, ["not a duration", '"30s"', '"soon"']),
     "number for a duration": ("[workers]\ndrain_timeout = 30\n", 2, 17, ["must be a duration", "30"]),

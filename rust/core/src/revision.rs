@@ -185,6 +185,11 @@ impl Revision {
             let text = format!("{} is not a share", config.telemetry.sample);
             problems.push(Problem::new("telemetry.sample", text).expected("a number from 0 to 1"));
         }
+        let otlp = config.telemetry.otlp.as_str();
+        if !(otlp.is_empty() || otlp.starts_with("http://") || otlp.starts_with("https://")) {
+            let problem = Problem::new("telemetry.otlp", format!("{otlp:?} is not a URL"));
+            problems.push(problem.expected("a URL such as `http://collector:4318`, or nothing"));
+        }
         let table = RouteTable::compile(&config.routes, &names).map_err(|found| problems.extend(found));
         let Ok(table) = table else { return Err(problems) };
         if !problems.is_empty() {

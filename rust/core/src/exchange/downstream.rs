@@ -6,7 +6,7 @@ use super::wheel::Timer;
 use super::{Action, AfterEof, ConnId, Engine};
 use crate::error::Code;
 use crate::http1::{RequestEvent, Violation};
-use crate::message::{BodyLength, Known};
+use crate::message::{BodyLength, Known, Scheme};
 use crate::observe::Counter;
 use crate::policy::{Flow, RequestCx};
 use crate::proxy_protocol::{self, Header};
@@ -232,6 +232,10 @@ impl Engine {
         ex.id = exchange_id(self.now.wall_ns, &mut self.entropy);
         ex.peer = down.peer.clone();
         ex.revision = Some(down.revision.clone());
+        // How a client came is a fact of its connection; a target `https://…` is only its word.
+        let proto = ex.head.fields.get_known(Known::XForwardedProto).filter(|_| ex.peer.trusted);
+        let https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+        ex.head.scheme = if https { Scheme::Https } else { Scheme::Http };
         self.wheel.clear(&mut down.deadline);
         down.served += 1;
         self.meter.begin(&ex.head.method, ex.head.scheme);
