@@ -58,6 +58,13 @@ fn hop_by_hop_fields_and_those_connection_names_stay_here() {
 }
 
 #[test]
+fn a_target_does_not_make_a_request_https() {
+    let mut world = World::base();
+    let (sent, _) = through(&mut world, "GET https://h/a HTTP/1.1\r\nhost: h\r\n\r\n", OK);
+    assert!(sent.starts_with("GET /a HTTP/1.1\r\n") && sent.contains("x-forwarded-proto: http\r\n"), "{sent}");
+}
+
+#[test]
 fn strangers_may_not_say_who_they_are_and_trusted_peers_may() {
     let spoof = "x-forwarded-for: 1.2.3.4\r\nX_Forwarded_For: 6.6.6.6\r\nx-forwarded-proto: https\r\n\
                  x-forwarded-host: evil\r\nforwarded: for=1.2.3.4\r\nx-real-ip: 1.2.3.4\r\n\
