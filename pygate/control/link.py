@@ -85,11 +85,11 @@ class WorkerLink:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         path = self._launch.shared.parent / f"worker-{os.getpid()}.sock"
         waiting = await self._listen(path)
-        self._channel = await Channel.attach(self._launch.control, self._on_message, lambda: None)
+        self._channel = await Channel.attach(self._launch.control, self._on_message, self._orphaned)
         try:
             while True:
                 kind, body = await self._jobs.get()
-                if kind == "stop":
+                if kind == "stop" or (kind == "orphaned" and not self._revision):
                     break
                 if kind == "publish":
                     await self._publish(str(body["revision"]), Path(str(body["path"])))
@@ -107,6 +107,10 @@ class WorkerLink:
             self._jobs.put_nowait((kind, body))
         elif kind == "stats" and self._channel is not None:
             self._channel.send("stats", self._service.stats())
+
+    def _orphaned(self) -> None:
+        # In its turn: a publish that came before may still be under way.
+        self._jobs.put_nowait(("orphaned", {}))
 
     async def _publish(self, revision: str, directory: Path) -> None:
         first = not self._revision
@@ -160,7 +164,7 @@ class WorkerLink:
                 except OSError:
                     peer.close()
                     continue
-                self._channel = await Channel.attach(peer, self._on_message, lambda: None)
+                self._channel = await Channel.attach(peer, self._on_message, self._orphaned)
 
     def _hand_over(self, peer: socket.socket) -> None:
         """Answers `adopt` with who this is and copies of the listening sockets."""
