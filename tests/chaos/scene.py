@@ -73,22 +73,37 @@ class ChaosGateway(Gateway):
 
     def kill_everything(self) -> None:
         """SIGKILL to the control process and all workers, with no time to react for any of them."""
-        control = self.processes[-1]
-        with contextlib.suppress(ProcessLookupError):
-            control.send_signal(signal.SIGSTOP)
-        doomed = _children(control.pid) | self.worker_pids()
-        control.kill()
+        # After an upgrade the process that was started is not the one in charge.
+        controls = {p.pid for p in self.processes if p.poll() is None} | ({self.pid} if self.pid else set())
+        # Files outlive processes, and numbers are given out again.
+        controls = {pid for pid in controls if self._is_ours(pid)}
+        for pid in controls:
+            _send(pid, signal.SIGSTOP)
+        doomed = controls | {pid for pid in self.worker_pids() if self._is_ours(pid)}
+        for pid in controls:
+            doomed |= _children(pid)
         for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        control.wait(10)
+            _send(pid, signal.SIGKILL)
+        for process in self.processes:
+            process.wait(10)
         deadline = time.monotonic() + 10
         while any(_alive(pid) for pid in doomed) and time.monotonic() < deadline:
             time.sleep(0.005)
 
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            return os.fsencode(self.run_dir) in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
     def worker_pids(self) -> set[int]:
         """Workers of any generation that have come far enough to be found."""
         return {int(path.stem.removeprefix("worker-")) for path in self.run_dir.glob("worker-*.sock")}
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _children(pid: int) -> set[int]:
@@ -198,10 +213,7 @@ class Scene:
         for process in [*self._clients, *self._peers]:
             process.kill()
             process.wait(10)
-        for worker in self.gateway.worker_pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-        self.gateway.close()
+        self.gateway.kill_everything()
 
 
 @contextlib.contextmanager
