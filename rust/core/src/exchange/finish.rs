@@ -6,8 +6,8 @@ use super::{identity, ConnId, Engine};
 use crate::audit::record::{Finding, Outcome};
 use crate::config::Fail;
 use crate::error::Code;
-use crate::http1::write;
-use crate::message::{BodyLength, Method};
+use crate::http1::write::{self, Framing};
+use crate::message::{BodyLength, Method, ResponseHead};
 use crate::observe::{Counter, Served};
 use crate::policy::EndCx;
 use smallvec::SmallVec;
@@ -24,6 +24,24 @@ const DISCARD: u64 = 64 << 10;
 pub(super) fn discardable(exchange: &Exchange) -> bool {
     let waits_for_continue = exchange.head.expect_continue && !exchange.continue_sent;
     matches!(exchange.head.length, BodyLength::Exact(n) if n <= DISCARD) && !waits_for_continue
+}
+
+/// The 503 in place of an answer whose outcome cannot be recorded; the connection ends after it.
+fn audit_failed(out: &mut Vec<u8>, exchange: &Exchange, wall_ns: u64) {
+    let code = Code::AuditFailed;
+    let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
+    let mut head = ResponseHead { status: code.status(), ..ResponseHead::default() };
+    head.fields.append(b"content-type", b"application/problem+json");
+    head.fields.append(b"x-pygate-error", code.name().as_bytes());
+    head.fields.append(b"date", identity::http_date(wall_ns).as_bytes());
+    write::response_head(out, &head, Framing::Exact(body.len() as u64), true, false, |out| {
+        out.extend_from_slice(b"x-request-id: ");
+        identity::write_uuid(out, &exchange.id);
+        out.extend_from_slice(b"\r\n");
+    });
+    if exchange.head.method != Method::Head {
+        out.extend_from_slice(body);
+    }
 }
 
 impl Engine {
@@ -137,18 +155,9 @@ impl Engine {
             self.exchanges[ex as usize].outcome_written = true;
             return self.cut(ex, Code::AuditFailed);
         }
-        let conn = ConnId::Down(exchange.down);
         if !exchange.orphan {
-            let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
-            let out = self.actions.buffer(conn);
-            out.extend_from_slice(b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nx-pygate-error: audit-failed\r\nconnection: close\r\nx-request-id: ");
-            identity::write_uuid(out, &exchange.id);
-            write::field(out, b"\r\ndate", identity::http_date(self.now.wall_ns).as_bytes());
-            write::field(out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
-            out.extend_from_slice(b"\r\n");
-            if exchange.head.method != Method::Head {
-                out.extend_from_slice(body);
-            }
+            let out = self.actions.buffer(ConnId::Down(exchange.down));
+            audit_failed(out, exchange, self.now.wall_ns);
         }
         exchange.status = 503;
         exchange.code = Some(Code::AuditFailed);
