@@ -351,7 +351,7 @@ impl Engine {
             }
         }
         match exchange.stage {
-            Stage::Sending | Stage::Answering if exchange.up.is_some() => {
+            Stage::Sending | Stage::PluginAnswer | Stage::Answering if exchange.up.is_some() => {
                 self.request_data_up(ex, input, range, direct);
             }
             Stage::Answering | Stage::AwaitOutcome => {} // answered early: the rest is dropped
@@ -388,7 +388,7 @@ impl Engine {
         exchange.request_complete = true;
         match exchange.stage {
             Stage::Judging => self.request_judged(ex),
-            Stage::Sending | Stage::Answering if exchange.up.is_some() => self.request_end_up(ex),
+            Stage::Sending | Stage::PluginAnswer | Stage::Answering if exchange.up.is_some() => self.request_end_up(ex),
             _ => {}
         }
     }

@@ -505,7 +505,9 @@ impl Engine {
                 && (idempotent || r.non_idempotent || unsent)
                 && exchange.body.len() as u64 <= r.max_body.0
         });
-        if exchange.orphan || !replay || !(race || by_policy) {
+        // Plugins were shown this answer and will decide on it: no second answer may take its place.
+        let shown = exchange.shown.take().is_some();
+        if exchange.orphan || shown || !replay || !(race || by_policy) {
             return self.refuse(ex, code, None);
         }
         if race {
@@ -598,7 +600,8 @@ impl Engine {
         let Some(up) = self.ups.get_mut(id as usize) else { return };
         up.exchange = None;
         self.wheel.clear(&mut up.deadline);
-        if up.client.reusable() && up.kept.is_empty() && !up.closing {
+        // One whose end was seen while its answer was shown to plugins is complete, and spent.
+        if up.client.reusable() && up.kept.is_empty() && !up.read_closed && !up.closing {
             self.pause_up(id, pause::PEER, false);
             self.idle_up(id);
         } else {

@@ -3,8 +3,10 @@
 mod answers;
 mod deadlines;
 mod durability;
+mod guarded;
 mod interleaved;
 mod messages;
+mod plugins;
 mod retries;
 mod streams;
 mod world;

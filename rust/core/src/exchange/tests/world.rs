@@ -5,7 +5,8 @@
 
 use crate::audit::codec::OUTCOME;
 use crate::config::Config;
-use crate::exchange::{Action, AfterEof, ConnId, Engine};
+use crate::exchange::{Action, AfterEof, ConnId, Decision, Engine, View};
+use crate::guard::Ruleset;
 use crate::observe::{Counter, Snapshot};
 use crate::revision::Revision;
 use crate::shared::{Layout, Shared};
@@ -55,6 +56,8 @@ pub struct World {
     pub asked: Vec<u32>,
     /// Every record so far, as (exchange id, is an outcome).
     pub records: Vec<([u8; 16], bool)>,
+    /// Plugin calls not yet decided, as (exchange, serial, of the answer).
+    pub shown: Vec<(u32, u64, bool)>,
     /// Records become durable as soon as they are made.
     pub durable: bool,
     made: u64,
@@ -83,9 +86,25 @@ match = { path = "/**" }
 service = "app"
 "#;
 
+const PACK: &str = r#"
+[pack]
+name = "words"
+version = "1"
+[[rule]]
+id = "secret"
+pattern = 'hush-[0-9]{4}'
+action = "mask"
+[[rule]]
+id = "poison"
+pattern = 'poison'
+action = "block"
+"#;
+
 pub fn revision(toml: &str, name: &str) -> Arc<Revision> {
     let config: Config = toml::from_str(toml).expect("a configuration");
-    match Revision::compile(&config, name, 1, None) {
+    let pack = toml::from_str(PACK).expect("a pack");
+    let rules = Ruleset::compile(&[pack], config.guard.engine, &[], None).expect("rules");
+    match Revision::compile(&config, name, 1, Some(&Arc::new(rules))) {
         Ok(revision) => Arc::new(revision),
         Err(problems) => panic!("{problems:?}"),
     }
@@ -104,8 +123,8 @@ impl World {
         let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).expect("shared memory"));
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         let engine = Engine::new(shared.clone(), 0, [1, 2, 3, 4], revision(toml, "0123456789ab"), now);
-        let (sides, asked, records) = Default::default();
-        World { engine, shared, now, sides, asked, records, durable: true, made: 0 }
+        let (sides, asked, records, shown) = Default::default();
+        World { engine, shared, now, sides, asked, records, shown, durable: true, made: 0 }
     }
 
     pub fn base() -> World {
@@ -197,6 +216,20 @@ impl World {
         self.perform(b"");
     }
 
+    /// What the plugins of the oldest open call see.
+    pub fn view(&self) -> Option<View> {
+        let (ex, serial, _) = *self.shown.first().expect("plugins were called");
+        self.engine.plugin_view(ex, serial)
+    }
+
+    /// Decides the oldest open plugin call; whether it was shown an answer.
+    pub fn decide(&mut self, decision: Decision) -> bool {
+        let (ex, serial, response) = self.shown.remove(0);
+        self.engine.plugin_done(self.now, ex, serial, decision);
+        self.perform(b"");
+        response
+    }
+
     /// Moves time, tick by tick.
     pub fn advance(&mut self, by: Duration) {
         let ticks = by.as_millis() / 20;
@@ -273,7 +306,7 @@ impl World {
                 assert!(before.is_none_or(|s| matches!(s.state, State::Closed | State::Aborted)));
                 self.asked.push(*up);
             }
-            Action::Plugin { .. } => unreachable!("no route here has plugins"),
+            Action::Plugin { exchange, serial, response } => self.shown.push((*exchange, *serial, *response)),
         }
     }
 
