@@ -38,10 +38,9 @@ class Service:
 
     async def publish(self, revision: str, directory: Path) -> None:
         """Compiles `directory` off the loop and puts it in force; the first revision also starts listening."""
-        config = orjson.loads((directory / "config.json").read_bytes())
-        compiled = await asyncio.to_thread(_compile, revision, directory)
+        compiled, plugins = await asyncio.to_thread(_compile, revision, directory)
         # Plugins are loaded in the main thread: their budget is kept by its signals.
-        self._plugins.load(revision, config, directory)
+        self._plugins.load(revision, plugins, directory)
         if self._gateway is not None:
             self._gateway.publish(compiled)
             return
@@ -94,11 +93,16 @@ class Service:
         task.add_done_callback(self._connecting.discard)
 
 
-def _compile(revision: str, directory: Path) -> _core.Revision:
-    config = resolved((directory / "config.json").read_bytes())
+def _compile(revision: str, directory: Path) -> tuple[_core.Revision, dict[str, Any]]:
+    """The revision and its `[plugins]`. Reads the JSON as rarely as it can: each time holds the GIL for a while."""
+    text = (directory / "config.json").read_bytes()
+    config = orjson.loads(text)
+    if b'"env:' in text or b'"file:' in text:
+        text = resolved(text)
     # Caps for the whole gateway are shared out among the workers there are meant to be.
-    workers = orjson.loads(config).get("workers", {}).get("count", 0) or len(os.sched_getaffinity(0))
-    return _core.Revision(config, revision, workers, receive(directory))
+    workers = config.get("workers", {}).get("count", 0) or len(os.sched_getaffinity(0))
+    compiled = _core.Revision(text, revision, workers, receive(directory))
+    return compiled, {"plugins": config.get("plugins", {})}
 
 
 async def _open(wire: _core.Wire, host: str | None, port: int, path: str | None, timeout: float) -> None:
