@@ -52,6 +52,10 @@ impl Wheel {
 
     /// Called for a woken owner: true when its deadline has passed; otherwise it is armed again.
     pub fn woken(&mut self, deadline: &mut Deadline, now: Instant, timer: Timer) -> bool {
+        if deadline.armed.is_some_and(|armed| armed > now) {
+            // An older wake-up; the one this deadline counts on is still to come.
+            return false;
+        }
         deadline.armed = None;
         match deadline.at {
             Some(at) if at <= now => {
@@ -116,6 +120,27 @@ mod tests {
             let at = at.expect("every deadline fires");
             assert!(at >= due(i) && at.since(due(i)) <= Duration::from_millis(40), "{i}");
         }
+    }
+
+    #[test]
+    fn a_busy_connection_does_not_gather_wake_ups() {
+        let start = Instant(0);
+        let mut wheel = Wheel::new(start);
+        let mut deadline = Deadline::default();
+        let (mut woken, mut wakes) = (Vec::new(), 0);
+        for ms in (0..3_600_000u64).step_by(20) {
+            let now = start + Duration::from_millis(ms);
+            if ms % 5_000 == 0 {
+                wheel.set(&mut deadline, now + Duration::from_secs(10), Timer::Down(1));
+                wheel.set(&mut deadline, now + Duration::from_secs(75), Timer::Down(1));
+            }
+            wheel.advance(now, &mut woken);
+            for timer in woken.drain(..) {
+                wakes += 1;
+                assert!(!wheel.woken(&mut deadline, now, timer));
+            }
+        }
+        assert!(wakes < 1_500, "{wakes} wake-ups in an hour of one request every five seconds");
     }
 
     #[test]
