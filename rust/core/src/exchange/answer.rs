@@ -335,10 +335,8 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         let (down, orphan) = (exchange.down, exchange.orphan);
         if !orphan {
-            let held = std::mem::take(&mut exchange.held);
-            if !held.is_empty() {
-                self.actions.buffer(ConnId::Down(down)).extend_from_slice(&held);
-            }
+            // What waits for the outcome must not slip out before it.
+            exchange.held.clear();
             // No end mark and no orderly close: a reset tells even a client that reads until close.
             self.abort_down(down);
         }

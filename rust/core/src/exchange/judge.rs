@@ -22,14 +22,17 @@ impl Engine {
         let guard = &revision.routes[route].guard;
         let exchange = &mut self.exchanges[ex as usize];
         if guard.response.is_some() {
-            // Only plain answers can be judged.
+            // Only plain and whole answers can be judged: a match asked for in ranges would leave in halves.
             exchange.head.fields.remove_known(Known::AcceptEncoding);
+            exchange.head.fields.remove(b"range");
+            exchange.head.fields.remove(b"if-range");
         }
         let Some(plan) = &guard.request else { return false };
         if exchange.head.length == BodyLength::None {
             return false;
         }
-        exchange.judged = match begin(plan, &exchange.head.fields) {
+        // The client chooses the type, and upstreams may read a body whatever it is called.
+        exchange.judged = match begin(plan, &exchange.head.fields, Some(ContentKind::Unknown)) {
             Some(judged) => Some(judged),
             None => return false,
         };
@@ -44,7 +47,7 @@ impl Engine {
         if exchange.head.method == Method::Head || self.response.length == BodyLength::None {
             return false;
         }
-        match begin(plan, &self.response.fields) {
+        match begin(plan, &self.response.fields, None) {
             Some(mut judged) => {
                 judged.head = self.response.clone();
                 exchange.status = self.response.status;
@@ -204,13 +207,13 @@ impl Engine {
     }
 }
 
-fn begin(plan: &guard::Plan, fields: &Fields) -> Option<Box<Judged>> {
+/// `other`: how bodies are judged whose type is not text; `None`: not at all.
+fn begin(plan: &guard::Plan, fields: &Fields, other: Option<ContentKind>) -> Option<Box<Judged>> {
     if plan.is_empty() {
         return None;
     }
     let kind = match ContentKind::of(fields.get_known(Known::ContentType).unwrap_or(b"")) {
-        Ok(None) => return None,
-        Ok(Some(kind)) => Ok(kind),
+        Ok(kind) => Ok(kind.or(other)?),
         Err(error) => Err(error),
     };
     let encoded = fields.all(b"content-encoding").any(|coding| !is_identity(coding));

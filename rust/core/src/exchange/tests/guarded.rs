@@ -142,3 +142,38 @@ fn encoded_answers_are_not_judged_blindly_and_cut_ones_never_shown() {
     assert!(got.starts_with("HTTP/1.1 502") && !got.contains("half"), "{got}");
     world.assert_at_rest();
 }
+
+#[test]
+fn a_request_is_judged_whatever_type_its_sender_calls_it() {
+    for kind in ["application/octet-stream", "image/png", "multipart/form-data; boundary=x"] {
+        let mut world = world("closed");
+        let client = world.client();
+        let body = "a poison !";
+        world.send(
+            client,
+            format!(
+                "POST /a HTTP/1.1\r\nhost: h\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        assert!(world.take(client).contains("x-pygate-error: guard-blocked\r\n"), "{kind}");
+        assert!(world.asked.is_empty());
+        world.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_judged_answer_is_asked_for_whole() {
+    let mut world = world("closed");
+    let client = world.client();
+    world.send(
+        client,
+        "GET /a HTTP/1.1\r\nhost: h\r\nrange: bytes=0-9\r\nif-range: \"1\"\r\naccept-encoding: gzip\r\n\r\n",
+    );
+    let up = world.connected();
+    let asked = world.take(up);
+    assert!(!asked.contains("range") && !asked.contains("accept-encoding"), "{asked}");
+    world.send(up, super::OK);
+    assert!(world.take(client).ends_with("hello"));
+    world.assert_at_rest();
+}
