@@ -38,6 +38,9 @@ class Service(Protocol):
     async def drain(self, timeout: float) -> None:
         """Accepts no more and returns when nothing is in flight, or after `timeout` seconds."""
 
+    async def close(self) -> None:
+        """The worker ends: brings to disk what it recorded. May follow a `drain`."""
+
     def stats(self) -> Message:
         """Numbers that are not in shared memory."""
 
@@ -101,6 +104,7 @@ class WorkerLink:
             waiting.cancel()
             with contextlib.suppress(OSError):
                 path.unlink()
+            await self._service.close()
 
     def _on_message(self, kind: str, body: Message) -> None:
         if kind in ("publish", "drain", "stop"):

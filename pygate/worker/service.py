@@ -7,6 +7,7 @@ publishes and stops. It opens upstream connections (one coroutine per new connec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from pygate.worker.plugins import PluginDoor
 
 TICK = 0.02
 """Seconds between two calls of `Gateway.tick`; the core's deadlines are that exact."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds a worker that ends gives its audit log."""
 
 
 class Service:
@@ -70,7 +74,12 @@ class Service:
         await asyncio.sleep(TICK)
         while gateway.open_connections and loop.time() < end:
             await asyncio.sleep(TICK)
-        await asyncio.to_thread(gateway.close)
+
+    async def close(self) -> None:
+        """Brings to disk what was recorded; a disk that does not answer is not waited for."""
+        if self._gateway is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.to_thread(self._gateway.close), CLOSE_TIMEOUT)
 
     def stats(self) -> dict[str, Any]:
         """Numbers that are not in shared memory."""

@@ -362,7 +362,8 @@ impl Engine {
             }
         }
         if let Some(down) = self.downs.get_mut(id as usize) {
-            if !down.closing && !down.server.keep_alive() && down.read_closed {
+            if down.closing {
+                // It has been told off and lingers: that deadline stands.
                 return;
             }
             let wait = down.revision.entrypoints[down.peer.entrypoint as usize].body_timeout;

@@ -645,9 +645,16 @@ impl Engine {
     }
 
     /// A connection slot of this endpoint came free: whoever waits picks again.
+    ///
+    /// One that picks another endpoint leaves the slot to the next.
     fn wake_waiting(&mut self, endpoint: u64) {
-        if let Some((ex, _, _)) = self.next_waiter(endpoint) {
+        let open = self.pool.open_count(endpoint);
+        for _ in 0..self.pool.waiting_count(endpoint) {
+            let Some((ex, _, _)) = self.next_waiter(endpoint) else { return };
             self.connect(ex);
+            if self.pool.open_count(endpoint) > open {
+                return;
+            }
         }
     }
 
