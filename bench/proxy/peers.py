@@ -2,9 +2,10 @@
 
 Common to all: one worker or thread; 1,000 routes (100 hosts × 10 path prefixes) to one pooled upstream; one access
 record per request on disk – a log line, or pygate's pair of audit records (hash-chained, with more in it than the
-peers' lines; its JSON access log is a view of these, written by the control process, and off here); a request id made and sent upstream; counters kept. Bodies are streamed, not spooled. Each
-finds its route as its own documentation advises: nginx by server_name hash and location tree, HAProxy by a prefix-tree
-map, Envoy by virtual hosts, pygate by its table. Envoy and HAProxy propagate no trace context here, pygate does.
+peers' lines; its JSON access log is a view of these, written by the control process, and off here); a request id made
+and sent upstream; counters kept. Bodies are streamed, not spooled. Each finds its route as its own documentation
+advises: nginx by server_name hash and location tree, HAProxy by a prefix-tree map, Envoy by virtual hosts, pygate by
+its table. Envoy and HAProxy propagate no trace context here, pygate does.
 """
 
 from __future__ import annotations

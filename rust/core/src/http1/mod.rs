@@ -2,8 +2,8 @@
 //!
 //! Rules:
 //! 1. What one side could read differently from another is refused: bare LF, Content-Length beside
-//!    Transfer-Encoding, duplicate or decorated lengths, folded lines, spaces before the colon. The table
-//!    of `tests/hostile` holds each one.
+//!    Transfer-Encoding, duplicate or decorated lengths, folded lines, spaces before the colon. The
+//!    table in `tests` holds each one.
 //! 2. Framing and hop-by-hop fields never leave this module: a neutral head carries a [`BodyLength`]
 //!    instead, and the writers put back what the connection at hand needs.
 //! 3. Readers consume what they understand and return what they found, one event at a time; bytes of a
@@ -17,6 +17,8 @@ mod chunked;
 mod client;
 mod head;
 mod server;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 pub use client::{Client, ResponseEvent};
