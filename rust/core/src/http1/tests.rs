@@ -120,7 +120,8 @@ fn response_heads() {
         let mut head = ResponseHead::default();
         parse_response(raw.as_bytes(), to_head, &mut head).map(|info| (head.length, info.keep_alive))
     };
-    let rows: &[(&str, bool, Option<(BodyLength, bool)>)] = &[
+    type Read = Option<(BodyLength, bool)>;
+    let rows: &[(&str, bool, Read)] = &[
         ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", false, Some((BodyLength::Exact(3), true))),
         ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", true, Some((BodyLength::None, true))),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", false, Some((BodyLength::Streamed, true))),
