@@ -42,6 +42,8 @@ pub struct Down {
     pub read_closed: bool,
     /// Input may still come that nobody will read: closing at once would reset the answer under way.
     pub unread: bool,
+    /// Requests lie in `kept` that are left for the next tick, for the sake of other connections.
+    pub deferred: bool,
     /// A close was asked for: whatever still comes is dropped.
     pub closing: bool,
     /// The first byte of the next head has come.

@@ -41,7 +41,7 @@ impl Engine {
         let kept = std::mem::take(&mut down.kept);
         let read_closed = down.read_closed;
         self.consume_kept(id, kept);
-        let idle = |d: &Down| d.exchange.is_none() && (!d.write_blocked || d.kept.is_empty());
+        let idle = |d: &Down| d.exchange.is_none() && !d.deferred && (!d.write_blocked || d.kept.is_empty());
         let idle = self.downs.get(id as usize).is_some_and(|d| idle(d));
         if idle && read_closed {
             self.close_down(id);
@@ -69,7 +69,7 @@ impl Engine {
                 down.kept = kept;
             }
             let down = &self.downs[id as usize];
-            let full = down.kept.len() > KEEP && (down.exchange.is_some() || down.write_blocked);
+            let full = down.kept.len() > KEEP && (down.exchange.is_some() || down.write_blocked || down.deferred);
             self.pause_down(id, pause::KEPT, full);
         }
     }
@@ -81,7 +81,7 @@ impl Engine {
         if let Some(down) = self.downs.get_mut(id as usize) {
             if !down.closing {
                 down.kept.extend_from_slice(rest);
-                if (down.exchange.is_some() || down.write_blocked) && down.kept.len() > KEEP {
+                if (down.exchange.is_some() || down.write_blocked || down.deferred) && down.kept.len() > KEEP {
                     self.pause_down(id, pause::KEPT, true);
                 }
             }
@@ -115,6 +115,12 @@ impl Engine {
                 // A client that does not read its answers gets no more of them.
                 return at;
             }
+            if down.exchange.is_none() && !down.server.in_request() && self.begun >= super::BEGUN_AT_ONCE {
+                if !std::mem::replace(&mut down.deferred, true) {
+                    self.deferred.push(id);
+                }
+                return at;
+            }
             if !down.server.in_request() && down.head_begun.is_none() && !rest.is_empty() {
                 down.head_begun = Some(self.now.mono);
                 let wait = down.revision.entrypoints[down.peer.entrypoint as usize].head_timeout;
@@ -138,6 +144,7 @@ impl Engine {
                             return at;
                         }
                         RequestEvent::Head => {
+                            self.begun += 1;
                             if let Some(ex) = fresh {
                                 self.begin(id, ex);
                             }

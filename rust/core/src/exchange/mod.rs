@@ -60,6 +60,10 @@ use wheel::{Deadline, Timer, Wheel};
 /// How long a client that was told off may go on sending before it is cut off.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Requests begun in one callback. One read may hold thousands that are answered here at once; the rest wait
+/// for the tick, so that no connection holds the loop.
+const BEGUN_AT_ONCE: u32 = 128;
+
 /// One worker's data plane.
 pub struct Engine {
     shared: Arc<Shared>,
@@ -92,6 +96,10 @@ pub struct Engine {
     serial: u64,
     /// Clients' connections with kept input that may be usable now.
     ready: Vec<u32>,
+    /// Clients' connections whose next requests wait for the tick.
+    deferred: Vec<u32>,
+    /// Requests begun in this callback.
+    begun: u32,
     /// Exchanges with held bytes that may go out when the callback ends.
     held: Vec<(u32, u64)>,
     draining: bool,
@@ -140,6 +148,8 @@ impl Engine {
             date_second: 0,
             serial: 0,
             ready: Vec::new(),
+            deferred: Vec::new(),
+            begun: 0,
             held: Vec::new(),
             draining: false,
             last_tick: None,
@@ -199,6 +209,7 @@ impl Engine {
             served: 0,
             proxy_header,
             read_closed: false,
+            deferred: false,
             unread: false,
             closing: false,
             head_begun: None,
@@ -214,6 +225,7 @@ impl Engine {
     /// Bytes from a peer.
     pub fn input(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
         self.now = now;
+        self.begun = 0;
         match conn {
             ConnId::Down(id) => self.downstream_input(id, bytes),
             ConnId::Up(id) => self.upstream_input(id, bytes),

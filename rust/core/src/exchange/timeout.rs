@@ -39,6 +39,13 @@ impl Engine {
             }
         }
         self.woken = woken;
+        self.begun = 0;
+        for id in std::mem::take(&mut self.deferred) {
+            if let Some(down) = self.downs.get_mut(id as usize) {
+                down.deferred = false;
+                self.ready.push(id);
+            }
+        }
         self.settle();
     }
 

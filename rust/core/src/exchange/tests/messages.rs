@@ -302,3 +302,26 @@ fn proxy_headers_name_the_client() {
     assert!(!world.side(client).open() && world.take(client).is_empty());
     assert_eq!(world.count(Counter::ParseErrors), 1);
 }
+
+#[test]
+fn thousands_of_pipelined_requests_do_not_hold_the_loop() {
+    let mut world = World::with("path = \"/**\"", "path = \"/only\"", "");
+    let client = world.client();
+    let other = world.client();
+    // Answered here, at once: no route matches.
+    let burst = "GET /x HTTP/1.1\r\nhost: h\r\n\r\n".repeat(4_000);
+    world.send(client, &burst);
+    let answered = |text: &str| text.matches("HTTP/1.1 404 ").count();
+    let mut total = answered(&world.take(client));
+    assert!((1..=128).contains(&total), "{total} in one callback");
+    world.send(other, "GET /x HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_eq!(answered(&world.take(other)), 1, "others are served meanwhile");
+    for _ in 0..40 {
+        world.seconds(0.02);
+        let more = answered(&world.take(client));
+        assert!(more <= 256, "{more} in one turn");
+        total += more;
+    }
+    assert_eq!(total, 4_000);
+    world.assert_at_rest();
+}
