@@ -87,8 +87,11 @@ class Client:
             try:
                 reader, writer = await asyncio.open_connection(*self._address)
             except OSError as e:
-                refused = isinstance(e, ConnectionRefusedError)
-                self._note("refused" if refused else f"unanswered connecting:{type(e).__name__}")
+                if isinstance(e, ConnectionRefusedError):
+                    self._note("refused")
+                else:
+                    # Accepted by a process that was killed before it served it.
+                    self._note("unanswered", f"connecting:{type(e).__name__}")
                 await asyncio.sleep(0.02)
                 continue
             try:
