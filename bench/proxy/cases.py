@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import resource
 import signal
@@ -24,6 +25,7 @@ from bench.proxy.load import Sample, Work
 from bench.proxy.origin import ORIGIN_CORE, Origin
 from bench.proxy.peers import HOSTS, IDLE_CONNECTIONS, PATHS, PEERS, host, write_pygate
 from bench.proxy.processes import Pinned
+from pygate import _core
 
 Say = Callable[[str], None]
 
@@ -51,6 +53,11 @@ class Row:
     kb_per_connection: float | None = None
     rss_mb: float | None = None
     reloads: int | None = None
+    stall_ms: float | None = None
+
+
+LAG_WINDOW = 10.0
+"""Seconds of a window of the lag gauge (`core::observe::LAG_WINDOW_NS`)."""
 
 
 @dataclass
@@ -219,15 +226,28 @@ def reload(bench: Bench) -> list[Row]:
         load.warm(path, port, work)
         bench.say("reload: the same load without reloads")
         calm = load.measure(path, port, work, seconds, gateway, bench.origin)
+        stalls = [_stall_ms(bench)]
+        # The gauge shows the longest stall of its last one or two windows: what went before must not count.
+        time.sleep(2 * LAG_WINDOW)
         bench.say(f"reload: {bench.plan.reloads} reloads under load")
         done: list[int] = []
         publisher = threading.Thread(target=_publish, args=(bench, gateway, port, done))
         publisher.start()
         busy = load.measure(path, port, work, seconds, gateway, bench.origin)
         publisher.join()
+        stalls.append(_stall_ms(bench))
     rows = [_summary("reload-none", "pygate", [calm]), _summary("reload", "pygate", [busy])]
     rows[1].reloads = len(done)
+    for row, stall in zip(rows, stalls, strict=True):
+        row.stall_ms = stall
     return rows
+
+
+def _stall_ms(bench: Bench) -> float:
+    """The longest a worker's loop was late lately."""
+    shared = _core.Shared.open(bench.directory / "reload" / "pygate" / "run" / "shared")
+    workers = json.loads(_core.MetricsReader(shared).snapshot())["workers"]
+    return max((float(worker["loop_lag_max_ns"]) for worker in workers), default=0.0) / 1e6
 
 
 def _publish(bench: Bench, gateway: Pinned, port: int, done: list[int]) -> None:
