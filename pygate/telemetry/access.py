@@ -1,9 +1,9 @@
-"""The access log: one JSON object per call and line, and the same as OTLP log records.
+"""The access log: where its lines go, and the same calls as OTLP log records.
 
 Rules:
 
-1. One call, one line: no value can end a line or move a terminal's cursor. Control characters (C0, DEL, C1),
-   line and paragraph separators and text-direction marks are written as JSON escapes.
+1. Lines come rendered from `AuditTail.access` (`rust/py/src/access_lines.rs`), a block of them at a time; one block
+   is one write.
 2. A file that was moved away (logrotate) is made anew; nothing is written to the old one after that.
 """
 
@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
-import orjson
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
@@ -29,54 +26,12 @@ from pygate.telemetry.call import Call
 from pygate.telemetry.otlp import SCOPE
 from pygate.telemetry.spans import attributes
 
-# orjson escapes C0 itself.
-_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
+class Lines(NamedTuple):
+    """Whole lines, one after the other, and how many."""
 
-def line(call: Call) -> bytes:
-    """One line of the access log, with its line end."""
-    start = call.start_ns
-    fields: dict[str, Any] = {
-        "time": datetime.fromtimestamp(start / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "exchange": call.exchange,
-        "revision": call.revision,
-        "trace_id": call.trace_id,
-        "span_id": call.span_id,
-        "sampled": call.sampled,
-        "entrypoint": call.entrypoint,
-        "route": call.route,
-        "service": call.service,
-        "endpoint": call.endpoint,
-        "client": call.client_ip,
-        "identity": call.identity,
-        "method": call.method,
-        "scheme": call.scheme,
-        "host": call.host,
-        "path": call.path,
-        "status": call.status,
-        "error": call.code or ("" if call.complete else "unknown-outcome"),
-        "duration_ms": _ms(call.duration_ns),
-        "upstream_ms": _ms(call.upstream_ns),
-        "attempts": call.attempts,
-        "request_bytes": call.request_bytes,
-        "response_bytes": call.response_bytes,
-        "truncated": call.truncated,
-        "user_agent": call.user_agent,
-    }
-    if call.findings:
-        fields["findings"] = [
-            {
-                "rule": finding.get("rule", ""),
-                "action": finding.get("action", ""),
-                "shadow": bool(finding.get("shadow")),
-                "side": "response" if finding.get("response") else "request",
-            }
-            for finding in call.findings
-        ]
-    written = orjson.dumps(fields)
-    if b"\x7f" in written or not written.isascii():
-        written = _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", written.decode()).encode()
-    return written + b"\n"
+    text: bytes
+    count: int
 
 
 def log_record(call: Call, templates: Mapping[str, str], resource: Resource) -> ReadableLogRecord:
@@ -114,11 +69,11 @@ class AccessLog:
         if self._path is None:
             self._file = sys.stdout.buffer if target == "stdout" else sys.stderr.buffer
 
-    def deliver(self, lines: Sequence[bytes]) -> str | None:
+    def deliver(self, blocks: Sequence[Lines]) -> str | None:
         """Writes a batch; why it failed, or None."""
         try:
             file = self._open()
-            file.write(b"".join(lines))
+            file.write(b"".join([block.text for block in blocks]))
             file.flush()
         except (OSError, ValueError) as e:
             if self._path is not None:
@@ -150,7 +105,3 @@ class AccessLog:
             return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
         except OSError:
             return False
-
-
-def _ms(ns: int) -> float:
-    return round(ns / 1e6, 3)

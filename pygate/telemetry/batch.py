@@ -2,7 +2,7 @@
 
 Rules:
 
-1. `put` never blocks. A full queue drops what comes new, and counts it.
+1. `put` drops what comes new when the queue is full, and counts it; it waits for room only as long as it is told.
 2. A batch that fails is tried again after a pause that doubles up to a minute; after `MAX_ATTEMPTS` it is
    dropped and counted, so that one poisonous batch cannot stop a signal for good.
 3. Failures are reported once per `REPORT_EVERY` seconds with the last reason, and once when they are over.
@@ -93,30 +93,43 @@ class Batcher(Generic[T]):
         max_batch: int = MAX_BATCH,
         linger: float = 0.2,
         first_pause: float = FIRST_PAUSE,
+        weigh: Callable[[T], int] = lambda _: 1,
     ) -> None:
-        """`linger`: seconds to wait for a batch to fill. `tally` is counted on."""
+        """`linger`: seconds to wait for a batch to fill. `tally` is counted on.
+
+        `weigh`: what an item counts for in limits and tally; the last of a batch may exceed its limit.
+        """
         self.tally = tally
         self._deliver = deliver
         self._max_queue = max_queue
         self._max_batch = max_batch
         self._linger = linger
+        self._weigh = weigh
         self._backoff = Backoff(first_pause)
         self._reporter = Reporter(name)
         self._queue: deque[T] = deque()
+        self._weight = 0
         self._wake = threading.Condition()
         self._ending = threading.Event()
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name=f"pygate-{name.replace(' ', '-')}", daemon=True)
         self._thread.start()
 
-    def put(self, item: T) -> None:
+    def put(self, item: T, wait: float = 0.0) -> None:
+        """Seconds to `wait` for room in a full queue before `item` is dropped."""
+        weight = self._weigh(item)
         with self._wake:
-            if len(self._queue) >= self._max_queue:
-                self.tally.dropped += 1
+            if self._is_full() and not (wait and self._wake.wait_for(lambda: not self._is_full(), wait)):
+                self.tally.dropped += weight
                 return
+            before = self._weight
             self._queue.append(item)
-            if len(self._queue) in (1, self._max_batch):
-                self._wake.notify()
+            self._weight += weight
+            if not before or before < self._max_batch <= self._weight:
+                self._wake.notify_all()
+
+    def _is_full(self) -> bool:
+        return self._weight >= self._max_queue
 
     def stop(self, timeout: float) -> None:
         """Delivers what is queued as far as `timeout` seconds allow, then drops the rest.
@@ -137,28 +150,37 @@ class Batcher(Generic[T]):
         while batch := self._take():
             self._send(batch)
         with self._wake:
-            self.tally.dropped += len(self._queue)
+            self.tally.dropped += self._weight
             self._queue.clear()
+            self._weight = 0
 
     def _take(self) -> list[T]:
         """The next batch; empty when it is time to go."""
         with self._wake:
             while not self._queue and not self._ending.is_set():
                 self._wake.wait()
-            if len(self._queue) < self._max_batch and not self._ending.is_set():
+            if self._weight < self._max_batch and not self._ending.is_set():
                 self._wake.wait(self._linger)
             if time.monotonic() >= self._deadline:
                 return []
-            return [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+            batch: list[T] = []
+            taken = 0
+            while self._queue and taken < self._max_batch:
+                batch.append(self._queue.popleft())
+                taken += self._weigh(batch[-1])
+            self._weight -= taken
+            self._wake.notify_all()
+            return batch
 
     def _send(self, batch: list[T]) -> None:
+        weight = sum(map(self._weigh, batch))
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 reason = self._deliver(batch)
             except Exception as e:  # an exporter's defect must not end the thread
                 reason = f"{type(e).__name__}: {e}"
             if reason is None:
-                self.tally.delivered += len(batch)
+                self.tally.delivered += weight
                 self._backoff.reset()
                 self._reporter.succeeded()
                 return
@@ -166,7 +188,7 @@ class Batcher(Generic[T]):
             self._reporter.failed(reason)
             if attempt == MAX_ATTEMPTS or self._give_up(self._backoff.next()):
                 break
-        self.tally.dropped += len(batch)
+        self.tally.dropped += weight
 
     def _give_up(self, pause: float) -> bool:
         """Waits, and tells whether the end came meanwhile and leaves no time for another try."""

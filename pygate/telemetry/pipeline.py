@@ -32,6 +32,9 @@ from pygate.telemetry.settings import Settings
 #: Seconds between two looks at a log that had nothing new.
 POLL = 0.2
 
+#: Lines of the access log that may wait; a block that comes while there are fewer is taken whole.
+MAX_LINES = 20_000
+
 SIGNALS = ("metrics", "traces", "logs", "access-log")
 
 
@@ -61,7 +64,7 @@ class Pipeline:
         self._metrics_thread: threading.Thread | None = None
         self._spans: Batcher[ReadableSpan] | None = None
         self._logs: Batcher[ReadableLogRecord] | None = None
-        self._lines: Batcher[bytes] | None = None
+        self._lines: Batcher[access.Lines] | None = None
         self._shutdowns: list[Callable[[], object]] = []
         tallies = context.tallies
         if settings.exports:
@@ -74,10 +77,19 @@ class Pipeline:
             self._metrics_thread = _spawn(self._export_metrics, "metrics")
         if settings.access_log != "off":
             self._access = access.AccessLog(settings.access_log)
-            self._lines = Batcher("access log lines", self._access.deliver, tallies["access-log"], first_pause=0.1)
+            self._lines = Batcher(
+                "access log lines",
+                self._access.deliver,
+                tallies["access-log"],
+                max_queue=MAX_LINES,
+                max_batch=1,
+                linger=0.0,
+                first_pause=0.1,
+                weigh=lambda lines: lines.count,
+            )
             self._shutdowns.append(self._access.close)
         if settings.reads_records:
-            reader = RecordReader(context.audit_dir, sampled_only=not settings.reads_all_records)
+            reader = RecordReader(context.audit_dir, settings)
             # Here, so that no call that begins after this constructor is missed; what fails is tried again.
             with contextlib.suppress(OSError):
                 reader.open()
@@ -118,7 +130,11 @@ class Pipeline:
             ending = self._ending.is_set()
             more, pause = False, POLL
             try:
-                calls, more = reader.read()
+                lines, calls, more = reader.read()
+                if self._lines is not None and lines.count:
+                    # Reading a backlog is faster than writing it down. A log that cannot be written to at all must
+                    # not hold up the spans for good.
+                    self._lines.put(lines, wait=POLL)
                 for call in calls:
                     self._take(call)
                 self._context.damaged = max(self._context.damaged, reader.damaged)
@@ -137,8 +153,6 @@ class Pipeline:
 
     def _take(self, call: Call) -> None:
         context = self._context
-        if self._lines is not None:
-            self._lines.put(access.line(call))
         if self._logs is not None and (call.sampled or self.settings.logs == "all"):
             self._logs.put(access.log_record(call, context.templates, context.resource))
         if self._spans is not None and call.sampled:

@@ -41,9 +41,38 @@ impl Kept {
     pub fn record(&self) -> Encoded<'_> {
         Encoded { kind: self.kind, raw_fields: &self.fields }
     }
+    fn placed(&self) -> Placed<'_> {
+        Placed { sequence: self.sequence, record: self.record() }
+    }
 }
 
-/// What is known of a call: at least one of the two.
+/// A record with its place, borrowed from the log or from an intent that waited.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    pub sequence: u64,
+    pub record: Encoded<'a>,
+}
+
+/// What is known of a call, as it is told: at least one of the two.
+#[derive(Clone, Copy, Debug)]
+pub struct Joined<'a> {
+    pub log: &'a str,
+    pub intent: Option<Placed<'a>>,
+    pub outcome: Option<Placed<'a>>,
+}
+
+impl Joined<'_> {
+    pub fn keep(&self) -> Call {
+        let kept = |placed: Placed<'_>| Kept::new(placed.sequence, &placed.record);
+        Call { log: self.log.into(), intent: self.intent.map(kept), outcome: self.outcome.map(kept) }
+    }
+
+    fn wall_ns(&self) -> u64 {
+        self.intent.or(self.outcome).map_or(0, |placed| placed.record.wall_ns())
+    }
+}
+
+/// A call that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     pub log: String,
@@ -59,9 +88,9 @@ impl Call {
 }
 
 impl Filter {
-    fn wants(&self, call: &Call) -> bool {
-        let intent = call.intent.as_ref().map(Kept::record);
-        let outcome = call.outcome.as_ref().map(Kept::record);
+    fn wants(&self, call: &Joined<'_>) -> bool {
+        let intent = call.intent.map(|placed| placed.record);
+        let outcome = call.outcome.map(|placed| placed.record);
         let route = |wanted: &String| intent.is_some_and(|intent| intent.route() == wanted.as_bytes());
         let status = |(low, high): (u16, u16)| outcome.is_some_and(|o| (low..=high).contains(&o.status()));
         let exchange = |wanted| intent.or(outcome).is_some_and(|record| record.exchange() == Some(wanted));
@@ -95,7 +124,7 @@ impl Join {
         Join { filter, logs: BTreeMap::new() }
     }
 
-    pub fn feed(&mut self, event: Event<'_>, done: &mut dyn FnMut(Call)) {
+    pub fn feed(&mut self, event: Event<'_>, done: &mut dyn FnMut(Joined<'_>)) {
         match event {
             Event::NewWriter { log } => {
                 if let Some(waiting) = self.logs.remove(log) {
@@ -114,7 +143,7 @@ impl Join {
     }
 
     /// Tells the calls that still wait, as unknown.
-    pub fn finish(&mut self, done: &mut dyn FnMut(Call)) {
+    pub fn finish(&mut self, done: &mut dyn FnMut(Joined<'_>)) {
         for (log, waiting) in std::mem::take(&mut self.logs) {
             waiting.unknown(&log, &self.filter, done);
         }
@@ -129,14 +158,15 @@ impl Waiting {
         sequence: u64,
         record: &Encoded<'_>,
         filter: &Filter,
-        done: &mut dyn FnMut(Call),
+        done: &mut dyn FnMut(Joined<'_>),
     ) {
-        let mut tell = |intent, outcome| {
-            let call = Call { log: log.into(), intent, outcome };
+        let mut tell = |intent: Option<&Kept>, outcome| {
+            let call = Joined { log, intent: intent.map(Kept::placed), outcome };
             if filter.wants(&call) {
                 done(call);
             }
         };
+        let here = Placed { sequence, record: *record };
         match record.kind {
             INTENT => {
                 let hopeless = (filter.sampled_only && !record.sampled())
@@ -145,7 +175,7 @@ impl Waiting {
                 let kept = (!hopeless).then(|| Kept::new(sequence, record));
                 // An id that comes again (a trusted client chose it) is another call.
                 if let Some((_, Some(before))) = self.intents.insert(exchange, (sequence, kept)) {
-                    tell(Some(before), None);
+                    tell(Some(&before), None);
                 }
                 self.order.push_back((exchange, sequence));
                 if self.order.len() > 2 * self.intents.len() + 1024 {
@@ -155,14 +185,14 @@ impl Waiting {
                 while self.intents.len() > WAITING {
                     let Some(oldest) = self.order.pop_front() else { break };
                     if let Some(Some(intent)) = self.take(oldest) {
-                        tell(Some(intent), None);
+                        tell(Some(&intent), None);
                     }
                 }
             }
             OUTCOME => match self.intents.remove(&exchange) {
                 Some((_, None)) => {}
-                Some((_, intent)) => tell(intent, Some(Kept::new(sequence, record))),
-                None => tell(None, Some(Kept::new(sequence, record))),
+                Some((_, intent)) => tell(intent.as_ref(), Some(here)),
+                None => tell(None, Some(here)),
             },
             _ => {}
         }
@@ -174,10 +204,10 @@ impl Waiting {
         same.then(|| self.intents.remove(&exchange)).flatten().map(|intent| intent.1)
     }
 
-    fn unknown(mut self, log: &str, filter: &Filter, done: &mut dyn FnMut(Call)) {
+    fn unknown(mut self, log: &str, filter: &Filter, done: &mut dyn FnMut(Joined<'_>)) {
         while let Some(oldest) = self.order.pop_front() {
             if let Some(Some(intent)) = self.take(oldest) {
-                let call = Call { log: log.into(), intent: Some(intent), outcome: None };
+                let call = Joined { log, intent: Some(intent.placed()), outcome: None };
                 if filter.wants(&call) {
                     done(call);
                 }

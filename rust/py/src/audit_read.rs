@@ -1,5 +1,6 @@
 //! Reading the audit log from Python: following it, asking for calls, verifying it.
 
+use crate::access_lines::{Access, Wanted};
 use crate::audit_calls::{Call, Filter, Join, Kept};
 use crate::audit_log::{logs, segment_name, segments};
 use crate::audit_tail::{name_of, Event, Mark, Tail};
@@ -23,6 +24,7 @@ pub struct AuditTail(Mutex<Following>);
 struct Following {
     tail: Tail,
     join: Join,
+    access: Access,
 }
 
 type Marks = BTreeMap<String, (u64, u64, u64)>;
@@ -48,7 +50,7 @@ impl AuditTail {
                 .collect(),
         };
         let join = Join::new(Filter { sampled_only, ..Default::default() });
-        Ok(AuditTail(Mutex::new(Following { tail: Tail::new(&dir, marks), join })))
+        Ok(AuditTail(Mutex::new(Following { tail: Tail::new(&dir, marks), join, access: Access::default() })))
     }
 
     /// The next records as `(list of dicts, more)`; about `limit` of them, `more` when the next are there already.
@@ -71,12 +73,58 @@ impl AuditTail {
     fn calls<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<(Bound<'py, PyList>, bool)> {
         let (calls, more) = py.detach(|| {
             let mut following = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let Following { tail, join } = &mut *following;
+            let Following { tail, join, .. } = &mut *following;
             let mut calls = Vec::new();
-            let more = tail.poll(limit, &mut |event| join.feed(event, &mut |call| calls.push(call)))?;
+            let more = tail.poll(limit, &mut |event| join.feed(event, &mut |call| calls.push(call.keep())))?;
             PyResult::Ok((calls, more))
         })?;
         Ok((call_list(py, &calls)?, more))
+    }
+
+    /// The calls that ended since the last time, for telemetry: `(lines, count, list of dicts, more)`. Reads about
+    /// `limit` records.
+    ///
+    /// `lines` are those of the access log, `count` of them, one after the other; empty unless asked for. Dicts, as
+    /// `calls` gives them, are made of `wanted` calls alone: "all", "sampled", or "latest" (the last sampled one per
+    /// route, method, scheme, status, code and duration bucket). Malformed records count as damaged.
+    #[pyo3(signature = (limit=4_000, *, lines=true, wanted="sampled"))]
+    #[allow(clippy::type_complexity)]
+    fn access<'py>(
+        &self,
+        py: Python<'py>,
+        limit: usize,
+        lines: bool,
+        wanted: &str,
+    ) -> PyResult<(Bound<'py, PyBytes>, usize, Bound<'py, PyList>, bool)> {
+        let wanted = match wanted {
+            "all" => Wanted::All,
+            "sampled" => Wanted::Sampled,
+            "latest" => Wanted::Latest,
+            _ => return Err(PyValueError::new_err("wanted: \"all\", \"sampled\" or \"latest\"")),
+        };
+        let (told, more) = py.detach(|| {
+            let mut following = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let Following { tail, join, access } = &mut *following;
+            let mut malformed = 0;
+            let polled = tail.poll(limit, &mut |event| {
+                join.feed(event, &mut |call| malformed += u64::from(access.take(&call, lines, wanted).is_err()));
+            });
+            tail.damaged += malformed;
+            // What was read before a failure is told first; the next poll fails again.
+            let more = if access.is_empty() { polled? } else { polled.unwrap_or(true) };
+            PyResult::Ok((std::mem::take(access), more))
+        })?;
+        let calls = PyList::empty(py);
+        for call in &told.calls {
+            match call_dict(py, call) {
+                Ok(dict) => calls.append(dict)?,
+                Err(malformed) if malformed.is_instance_of::<PyValueError>(py) => {
+                    self.0.lock().unwrap_or_else(PoisonError::into_inner).tail.damaged += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((PyBytes::new(py, &told.lines.text), told.lines.count, calls, more))
     }
 
     /// `{log: (segment index, offset, next sequence)}`, to go on from later. Calls that still wait for their
@@ -111,8 +159,8 @@ pub fn audit_calls<'py>(
         let mut tail = Tail::new(&dir, first_segments(&dir, since_ns)?);
         let mut join = Join::new(filter);
         let mut youngest = Youngest { limit, heap: BinaryHeap::new(), count: 0 };
-        while tail.poll(1 << 20, &mut |event| join.feed(event, &mut |call| youngest.push(call)))? {}
-        join.finish(&mut |call| youngest.push(call));
+        while tail.poll(1 << 20, &mut |event| join.feed(event, &mut |call| youngest.push(call.keep())))? {}
+        join.finish(&mut |call| youngest.push(call.keep()));
         Ok(youngest.sorted())
     })?;
     call_list(py, &calls)
@@ -379,21 +427,25 @@ fn record_dict<'py>(py: Python<'py>, log: &str, sequence: u64, record: &Encoded<
 fn call_list<'py>(py: Python<'py>, calls: &[Call]) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for call in calls {
-        let mut sink = DictSink { dict: PyDict::new(py), wall: "start_ns", skip_kind: true, failed: None };
-        sink.dict.set_item(PyString::intern(py, "log"), &call.log)?;
-        let first = call.intent.as_ref().or(call.outcome.as_ref());
-        sink.dict.set_item(PyString::intern(py, "sequence"), first.map_or(0, |kept| kept.sequence))?;
-        sink.dict.set_item(PyString::intern(py, "complete"), call.outcome.is_some())?;
-        if let Some(intent) = &call.intent {
-            sink.take(&Kept::record(intent))?;
-        }
-        if let Some(outcome) = &call.outcome {
-            sink.wall = "end_ns";
-            sink.take(&Kept::record(outcome))?;
-        }
-        list.append(sink.dict)?;
+        list.append(call_dict(py, call)?)?;
     }
     Ok(list)
+}
+
+fn call_dict<'py>(py: Python<'py>, call: &Call) -> PyResult<Bound<'py, PyDict>> {
+    let mut sink = DictSink { dict: PyDict::new(py), wall: "start_ns", skip_kind: true, failed: None };
+    sink.dict.set_item(PyString::intern(py, "log"), &call.log)?;
+    let first = call.intent.as_ref().or(call.outcome.as_ref());
+    sink.dict.set_item(PyString::intern(py, "sequence"), first.map_or(0, |kept| kept.sequence))?;
+    sink.dict.set_item(PyString::intern(py, "complete"), call.outcome.is_some())?;
+    if let Some(intent) = &call.intent {
+        sink.take(&Kept::record(intent))?;
+    }
+    if let Some(outcome) = &call.outcome {
+        sink.wall = "end_ns";
+        sink.take(&Kept::record(outcome))?;
+    }
+    Ok(sink.dict)
 }
 
 /// Puts a record's facts into a dict.

@@ -20,7 +20,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 512 << 10;
+
+/// A record counts once more towards a poll's limit for every so many bytes: memory is bounded by the limit.
+const LONG: usize = 1024;
 
 /// How far one log has been told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,7 +211,7 @@ impl Followed {
                     Records::new(payload, header.first_sequence).map_while(Result::ok).skip(known as usize)
                 {
                     tell(Event::Record { log: name, sequence, record });
-                    *left = left.saturating_sub(1);
+                    *left = left.saturating_sub(1 + record.raw_fields.len() / LONG);
                 }
                 self.mark.sequence = self.mark.sequence.max(header.first_sequence + u64::from(header.records));
                 self.mark.offset += header.frame_len() as u64;

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod access_lines;
 mod audit;
 mod audit_calls;
 mod audit_log;

@@ -24,14 +24,14 @@ const BYTES: u8 = 1;
 const FIXED8: u8 = 2;
 const FIXED16: u8 = 3;
 
-const HTTPS: u64 = 1;
-const SAMPLED: u64 = 2;
-const TRUNCATED: u64 = 4;
+pub(super) const HTTPS: u64 = 1;
+pub(super) const SAMPLED: u64 = 2;
+pub(super) const TRUNCATED: u64 = 4;
 
 const SHADOW: u64 = 1;
 const RESPONSE: u64 = 2;
 
-mod id {
+pub(super) mod id {
     pub const EXCHANGE: u8 = 1;
     pub const WALL: u8 = 2;
     pub const MONO: u8 = 3;
@@ -469,7 +469,7 @@ fn visit_bytes(id: u8, bytes: &[u8], sink: &mut impl Sink) -> Result<(), Malform
     Ok(())
 }
 
-fn client(bytes: &[u8]) -> Option<(IpAddr, u16)> {
+pub(super) fn client(bytes: &[u8]) -> Option<(IpAddr, u16)> {
     let (ip, port) = bytes.split_last_chunk::<2>()?;
     let ip = match ip.len() {
         4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?)),
@@ -479,7 +479,7 @@ fn client(bytes: &[u8]) -> Option<(IpAddr, u16)> {
     Some((ip, u16::from_be_bytes(*port)))
 }
 
-fn decode_finding(bytes: &[u8]) -> Result<Finding<'_>, Malformed> {
+pub(super) fn decode_finding(bytes: &[u8]) -> Result<Finding<'_>, Malformed> {
     let mut finding = Finding { rule: "", action: "", shadow: false, response: false, start: 0, end: 0 };
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Malformed("finding not in UTF-8"));
     for field in (Fields { rest: bytes }) {
