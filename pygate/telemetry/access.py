@@ -31,7 +31,7 @@ class Lines(NamedTuple):
     """Whole lines, one after the other, and how many."""
 
     text: bytes
-    count: int
+    number: int
 
 
 def log_record(call: Call, templates: Mapping[str, str], resource: Resource) -> ReadableLogRecord:

@@ -85,7 +85,7 @@ class Pipeline:
                 max_batch=1,
                 linger=0.0,
                 first_pause=0.1,
-                weigh=lambda lines: lines.count,
+                weigh=lambda lines: lines.number,
             )
             self._shutdowns.append(self._access.close)
         if settings.reads_records:
@@ -131,7 +131,7 @@ class Pipeline:
             more, pause = False, POLL
             try:
                 lines, calls, more = reader.read()
-                if self._lines is not None and lines.count:
+                if self._lines is not None and lines.number:
                     # Reading a backlog is faster than writing it down. A log that cannot be written to at all must
                     # not hold up the spans for good.
                     self._lines.put(lines, wait=POLL)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from pygate.telemetry.access import line
-from pygate.telemetry.call import Call
 from tests.telemetry.conftest import Gateway
 from tests.telemetry.receiver import wait_for
 
@@ -76,13 +75,6 @@ def test_no_value_ends_a_line_or_reaches_a_terminal(gateway: Gateway, tmp_path: 
     assert "é漢" in written, "what is harmless is written as it is"
 
 
-@pytest.mark.parametrize("point", [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202E, 0x2069, 0xFEFF, 0x1F600])
-def test_every_character_survives_escaping(point: int) -> None:
-    written = line(Call(exchange="e", complete=True, sampled=False, path=f"/{chr(point)}{chr(point)}\\"))
-    assert orjson.loads(written)["path"] == f"/{chr(point)}{chr(point)}\\"
-    assert written.count(b"\n") == 1
-
-
 def test_a_moved_file_is_made_anew(gateway: Gateway, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     gateway.telemetry({"telemetry": {"access_log": str(log)}}).start()
@@ -112,3 +104,12 @@ def test_standard_output(gateway: Gateway, capfdbinary: pytest.CaptureFixture[by
     telemetry.stop()
     sys.stdout.flush()
     assert orjson.loads(capfdbinary.readouterr().out)["route"] == "orders"
+
+
+def test_nothing_is_read_when_nothing_is_made_of_it(gateway: Gateway) -> None:
+    telemetry = gateway.telemetry({"telemetry": {"access_log": "off"}})
+    telemetry.start()
+    gateway.call()
+    assert "pygate-records" not in {thread.name for thread in threading.enumerate()}
+    assert not (gateway.audit_dir / "telemetry.lock").exists()
+    telemetry.stop()

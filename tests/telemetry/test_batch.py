@@ -78,3 +78,24 @@ def test_pauses_double_up_to_a_minute() -> None:
         assert whole * 0.8 <= pause <= whole
     backoff.reset()
     assert backoff.next() <= 1
+
+
+def test_putting_waits_for_room_as_long_as_it_is_told() -> None:
+    gate = threading.Event()
+
+    def deliver(items: Sequence[int]) -> None:
+        gate.wait(10)
+
+    tally = Tally()
+    batcher: Batcher[int] = Batcher("heavy", deliver, tally, max_queue=10, max_batch=1, linger=0, weigh=lambda n: n)
+    batcher.put(7)
+    wait_for(lambda: batcher._weight == 0)
+    batcher.put(9)
+    batcher.put(6)  # begun while there was room
+    begun = time.monotonic()
+    batcher.put(5, wait=0.1)
+    assert 0.1 <= time.monotonic() - begun < 5 and tally.dropped == 5
+    threading.Timer(0.1, gate.set).start()
+    batcher.put(4, wait=10)
+    batcher.stop(5)
+    assert (tally.delivered, tally.dropped) == (26, 5)
