@@ -195,7 +195,10 @@ impl Engine {
         let down = self.downs.get(exchange.down as usize).filter(|_| !exchange.orphan);
         let head = &exchange.head;
         let mut host = smallvec::SmallVec::<[u8; 64]>::new();
-        if service.pass_host && !head.host.is_empty() {
+        if let Some(set) = head.fields.get_known(Known::Host) {
+            // A policy's or plugin's: the client's own was taken out of the fields when it was read.
+            host.extend_from_slice(set);
+        } else if service.pass_host && !head.host.is_empty() {
             host.extend_from_slice(&head.host);
             if let Some(port) = head.port {
                 host.push(b':');

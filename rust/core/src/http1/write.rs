@@ -14,7 +14,7 @@ pub enum Framing {
     UntilClose,
 }
 
-/// Writes a request head for an upstream: Host first, then the fields, then framing.
+/// Writes a request head for an upstream: `host` as the only Host, then the fields, then framing.
 pub fn request_head(out: &mut Vec<u8>, head: &RequestHead, host: &[u8], extra: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
@@ -22,7 +22,11 @@ pub fn request_head(out: &mut Vec<u8>, head: &RequestHead, host: &[u8], extra: i
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
-    fields(out, &head.fields);
+    for (known, name, value) in head.fields.iter() {
+        if known != Known::Host {
+            field(out, name, value);
+        }
+    }
     extra(out);
     match head.length {
         BodyLength::None | BodyLength::UntilClose => {
