@@ -97,6 +97,11 @@ impl Wire {
             }
             Role::Up => {
                 let id = self.id.load(Ordering::Relaxed);
+                if id == NOBODY {
+                    // Given up before it was open.
+                    transport.call_method0(intern!(py, "abort"))?;
+                    return Ok(());
+                }
                 self.gateway.attach(ConnId::Up(id), handle);
                 self.gateway.run(py, None, |engine, now| engine.connected(now, id));
             }

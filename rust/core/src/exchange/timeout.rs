@@ -29,16 +29,15 @@ impl Engine {
             self.last_count = now.mono;
             self.set_gauges();
         }
-        let mut woken = std::mem::take(&mut self.woken);
-        self.wheel.advance(now.mono, &mut woken);
-        for timer in woken.drain(..) {
+        self.wheel.advance(now.mono, &mut self.woken);
+        // One at a time: those behind one that goes wrong are still there at the next tick.
+        while let Some(timer) = self.woken.pop() {
             match timer {
                 Timer::Down(id) => self.down_woken(id, timer),
                 Timer::Up(id) => self.up_woken(id, timer),
                 Timer::Exchange(ex) => self.exchange_woken(ex, timer),
             }
         }
-        self.woken = woken;
         self.begun = 0;
         for id in std::mem::take(&mut self.deferred) {
             if let Some(down) = self.downs.get_mut(id as usize) {
