@@ -9,10 +9,19 @@ use crate::http1::write::{self, Framing};
 use crate::message::{BodyLength, Known, Method, Version};
 use crate::policy::{Answer, ResponseCx};
 
+/// Interim answers one request may get; more are a way of never answering.
+const MOST_INTERIMS: u8 = 16;
+
 impl Engine {
     /// A 1xx head other than 101: passed on to clients that can take it.
     pub(super) fn interim(&mut self, ex: u32) {
-        let exchange = &self.exchanges[ex as usize];
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.interims += 1;
+        if exchange.interims > MOST_INTERIMS {
+            return self.attempt_failed(ex, Code::BadUpstream, false);
+        }
+        self.response.fields.remove_known(Known::XPygateError);
+        self.response.fields.remove_known(Known::XRequestId);
         let wanted = self.response.status != 100 && exchange.head.version >= Version::Http11 && !exchange.orphan;
         if wanted {
             let out = self.actions.buffer(ConnId::Down(exchange.down));
@@ -245,16 +254,14 @@ impl Engine {
     pub(super) fn end_answer(&mut self, ex: u32) {
         let exchange = &self.exchanges[ex as usize];
         if exchange.framing == Framing::Chunked && !exchange.orphan {
-            // Trailers come from the upstream connection if it still holds them.
-            let mut end = Vec::new();
-            write::last_chunk(&mut end, &self.trailers);
             let waits = self.waits_for_outcome(ex);
             let exchange = &mut self.exchanges[ex as usize];
-            if waits || !exchange.held.is_empty() {
-                exchange.held.append(&mut end);
+            let out = if waits || !exchange.held.is_empty() {
+                &mut exchange.held
             } else {
-                self.actions.buffer(ConnId::Down(exchange.down)).append(&mut end);
-            }
+                self.actions.buffer(ConnId::Down(exchange.down))
+            };
+            write::last_chunk(out, &self.trailers);
         }
         self.trailers.clear();
         self.write_outcome(ex);

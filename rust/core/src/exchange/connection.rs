@@ -170,6 +170,8 @@ pub struct Exchange {
     pub replayable: bool,
     pub continue_sent: bool,
 
+    /// Interim answers the upstream sent.
+    pub interims: u8,
     pub status: u16,
     pub code: Option<Code>,
     pub answer_begun: bool,

@@ -103,11 +103,14 @@ impl Engine {
                         self.upstream_resume(up);
                     }
                 }
-                (Stage::Plugin | Stage::PluginAnswer, Decision::Answer(answer)) => {
+                (Stage::Plugin | Stage::PluginAnswer, Decision::Answer(mut answer))
+                    if (200..=599).contains(&answer.status) =>
+                {
+                    answer.fields.retain(|_, name, value| allowed(name, value));
                     self.forget_attempt(ex);
                     self.answer_with(ex, *answer);
                 }
-                (Stage::Plugin | Stage::PluginAnswer, Decision::Fail) => {
+                (Stage::Plugin | Stage::PluginAnswer, Decision::Answer(_) | Decision::Fail) => {
                     self.meter.add(Counter::PluginFailures, 1);
                     self.forget_attempt(ex);
                     self.refuse(ex, Code::PluginFailed, None);

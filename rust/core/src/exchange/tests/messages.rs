@@ -325,3 +325,33 @@ fn thousands_of_pipelined_requests_do_not_hold_the_loop() {
     assert_eq!(total, 4_000);
     world.assert_at_rest();
 }
+
+#[test]
+fn a_policy_that_sets_the_host_sets_the_only_one() {
+    let more = "policies = [\"host\"]\n[policies.host.headers]\nrequest = { set = { Host = \"inside.example\" } }\n";
+    let mut world = World::with("service = \"app\"", "service = \"app\"", more);
+    let client = world.client();
+    world.send(client, GET);
+    let up = world.connected();
+    let asked = world.take(up).to_ascii_lowercase();
+    assert_eq!(asked.matches("\r\nhost: ").count(), 1, "{asked}");
+    assert!(asked.contains("\r\nhost: inside.example\r\n"), "{asked}");
+    world.send(up, OK);
+    assert!(world.take(client).ends_with("hello"));
+    world.assert_at_rest();
+}
+
+#[test]
+fn interim_answers_are_passed_on_without_what_the_gateway_owns_and_not_for_ever() {
+    let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nx-request-id: forged\r\nx-pygate-error: forged\r\n\r\n";
+    let mut world = World::base();
+    let client = world.client();
+    world.send(client, GET);
+    let up = world.connected();
+    world.send(up, early);
+    let got = world.take(client);
+    assert!(got.starts_with("HTTP/1.1 103 ") && got.contains("link: </a>") && !got.contains("forged"), "{got}");
+    world.send(up, early.repeat(16));
+    assert!(world.take(client).contains("HTTP/1.1 502 "));
+    world.assert_at_rest();
+}

@@ -216,3 +216,24 @@ fn plugins_that_never_decide_keep_no_upstream_deadline_alive() {
     assert!(world.side(up).open());
     world.assert_at_rest();
 }
+
+#[test]
+fn an_answer_of_plugins_cannot_frame_itself() {
+    for (status, expected) in [(418, "HTTP/1.1 418 "), (101, "HTTP/1.1 503 "), (0, "HTTP/1.1 503 ")] {
+        let mut world = world();
+        let client = world.client();
+        world.send(client, GET);
+        let mut answer = Answer { status, body: b"short".to_vec(), ..Answer::default() };
+        for (name, value) in
+            [("content-length", "1"), ("transfer-encoding", "chunked"), ("x-a", "b\r\nx-evil: 1"), ("x-ok", "1")]
+        {
+            answer.fields.append(name.as_bytes(), value.as_bytes());
+        }
+        world.decide(Decision::Answer(Box::new(answer)));
+        let got = world.take(client);
+        assert!(got.starts_with(expected), "{got}");
+        assert!(!got.contains("chunked") && !got.contains("evil") && !got.contains("content-length: 1\r\n"), "{got}");
+        assert_eq!(got.contains("x-ok: 1"), status == 418, "{got}");
+        world.assert_at_rest();
+    }
+}
