@@ -34,7 +34,6 @@ codes! {
     VersionNotSupported = "version-not-supported", 505, "HTTP version not supported", "Neither HTTP/1.0 nor HTTP/1.1.";
     NoRoute = "no-route", 404, "No route matches", "No route of the revision in force matches; `pygate explain` says why.";
     MethodNotAllowed = "method-not-allowed", 405, "Method not allowed", "Routes match the target but not the method; `allow` lists those that do.";
-    Misdirected = "misdirected", 421, "Misdirected request", "The connection may not speak for this host.";
     Unauthenticated = "unauthenticated", 401, "Authentication required", "Credentials are missing or wrong.";
     Forbidden = "forbidden", 403, "Forbidden", "A policy does not allow this client.";
     GuardBlocked = "guard-blocked", 403, "Blocked by a guardrail", "A rule with action `block` matched; the audit record names it.";
@@ -52,10 +51,7 @@ codes! {
     UpstreamTooLarge = "upstream-too-large", 502, "Upstream answer too large", "The answer exceeds what a guard on this route may hold.";
     AuditFailed = "audit-failed", 503, "Audit log unavailable", "The record could not be made durable and the route fails closed.";
     PluginFailed = "plugin-failed", 503, "Plugin failed", "A plugin raised or exceeded its budget and fails closed.";
-    Overloaded = "overloaded", 503, "Overloaded", "The gateway sheds load.";
-    Draining = "draining", 503, "Shutting down", "The worker is draining.";
     ClientClosed = "client-closed", 499, "Client closed the connection", "The client left before the answer was complete; only seen in records.";
-    Internal = "internal", 500, "Internal error", "A defect in pygate; the record and the log carry the exchange id.";
 }
 
 /// One thing wrong with a configuration, as found by the compiler.
