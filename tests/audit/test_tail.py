@@ -202,3 +202,24 @@ def test_damage_is_skipped_and_counted(tmp_path: Path, writer: AuditLogWriter) -
     seen = [r["sequence"] for r in tail.poll()]
     assert tail.damaged() == 1
     assert seen == sorted(seen) and seen[0] == 1 and seen[-1] == 60 and 50 <= len(seen) < 60
+
+
+@pytest.mark.parametrize("cut", [0, 5, 30])
+def test_a_segment_that_was_begun_twice_is_read(tmp_path: Path, cut: int) -> None:
+    """Killed while beginning a segment: the next writer makes another of the same name."""
+    first = AuditLogWriter(tmp_path, flush_interval=0.005)
+    write(first, range(20))
+    first.flush_and_stop()
+    tail = audit.Tail(tmp_path, "begin")
+    seen = tail.poll()
+    log = tmp_path / "worker-0"
+    (log / "00000002.wal").write_bytes((log / "00000001.wal").read_bytes()[:cut])
+    seen += tail.poll()
+    # Small segments: by the next poll there are newer ones.
+    second = AuditLogWriter(tmp_path, segment_size=2048, flush_interval=0.005)
+    write(second, range(20, 120))
+    second.flush_and_stop()
+    while batch := tail.poll():
+        seen += batch
+    assert [r["sequence"] for r in seen] == list(range(1, 241))
+    assert tail.damaged() == 0

@@ -7,7 +7,8 @@
 //!    next whole frame and counted.
 //! 4. New logs and segments are found by listing the directory at each poll; a segment is left only when a
 //!    newer one was there before its end was read.
-//! 5. Positions can be saved and given back: nothing is then told twice, nothing left out.
+//! 5. A segment is known by its file until its header was read: another may take its name before.
+//! 6. Positions can be saved and given back: nothing is then told twice, nothing left out.
 
 use crate::audit_log::{logs, segment_name, segments};
 use pygate_core::audit::codec::Encoded;
@@ -16,7 +17,7 @@ use pygate_core::audit::read::Records;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once.
@@ -120,6 +121,10 @@ impl Followed {
                 return Ok(());
             }
             let newer = self.next_segment()?;
+            if self.replaced()? {
+                self.file = None;
+                continue;
+            }
             let ended = self.read(name, newer.is_some(), left, damaged, tell)?;
             if *left == 0 {
                 return Ok(());
@@ -131,6 +136,17 @@ impl Followed {
                 }
                 _ => return Ok(()),
             }
+        }
+    }
+
+    /// A writer that was killed while it began a segment left it without a whole header; the next writer makes
+    /// another file of that name. Asked after the newer segments were listed: they come later than that one.
+    fn replaced(&self) -> io::Result<bool> {
+        let Some(file) = self.file.as_ref().filter(|_| self.mark.offset == 0) else { return Ok(false) };
+        match std::fs::metadata(self.dir.join(segment_name(self.mark.index))) {
+            Ok(now) => Ok(now.ino() != file.metadata()?.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
