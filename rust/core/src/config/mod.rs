@@ -4,8 +4,14 @@
 //! `pygate check` are all made from the JSON Schema derived here; the comments are user documentation.
 //! What a value means together with others is checked where it is compiled (`revision`).
 
+mod protocol;
+mod tcp;
+mod tls;
 mod units;
 
+pub use protocol::{EntrypointProtocol, Http2, Underscores, UpstreamProtocol, WebSocket};
+pub use tcp::{ProxyProtocol, TcpMatch, TcpRoute, TcpTls};
+pub use tls::{Acme, Certificate, Challenge, ClientAuth, EntrypointTls, ServiceTls, TlsOptions, TlsVersion};
 pub use units::{Duration, Rate, Size};
 
 use crate::policy::PolicySpec;
@@ -23,6 +29,12 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// Which request goes where.
     pub routes: Vec<Route>,
+    /// Which connection goes where, on TCP entrypoints or by the name in its TLS ClientHello.
+    pub tcp_routes: Vec<TcpRoute>,
+    /// Certificates, by name.
+    pub certificates: BTreeMap<String, Certificate>,
+    /// ACME accounts that obtain certificates, by name.
+    pub acme: BTreeMap<String, Acme>,
     /// Named policies; routes list those they use, in order.
     pub policies: BTreeMap<String, PolicySpec>,
     /// Guardrail rule packs.
@@ -50,6 +62,15 @@ pub fn schema() -> serde_json::Value {
 pub struct Entrypoint {
     /// `host:port`, `[v6]:port` or `unix:/path`.
     pub address: String,
+    /// What is spoken on it: requests or plain connections.
+    #[serde(default)]
+    pub protocol: EntrypointProtocol,
+    /// TLS; absent: none.
+    #[serde(default)]
+    pub tls: Option<EntrypointTls>,
+    /// HTTP/2, by ALPN under TLS and by prior knowledge without.
+    #[serde(default)]
+    pub http2: Http2,
     /// Expect a PROXY protocol header (v1 or v2) from these peers (CIDR); others are refused. Empty: off.
     #[serde(default)]
     pub proxy_protocol: Vec<ipnet_text::Net>,
@@ -84,14 +105,29 @@ pub struct Entrypoint {
     /// Accept `%2F` and `%5C` in paths (some applications need it; routing sees them escaped).
     #[serde(default)]
     pub allow_encoded_slash: bool,
+    /// Field names with `_`, which many applications read as `-`. A name that would then be one the gateway acts on is
+    /// always dropped.
+    #[serde(default)]
+    pub underscores: Underscores,
 }
 
 /// Endpoints that serve the same thing, and how to choose between them.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// Where to connect: `"http://host:port"`, `"unix:/path"`, or a table with a weight.
+    /// Where to connect: `"http://host:port"`, `"https://host:port"`, `"tcp://host:port"`, `"unix:/path"`, or a table
+    /// with a weight.
     pub endpoints: Vec<Endpoint>,
+    /// How HTTP is spoken to endpoints.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+    /// TLS towards `https://` endpoints.
+    #[serde(default)]
+    pub tls: ServiceTls,
+    /// Requests under way at the same time on one HTTP/2 connection; the endpoint may allow fewer.
+    #[serde(default = "defaults::max_streams")]
+    #[schemars(range(min = 1))]
+    pub max_streams: u32,
     /// How an endpoint is chosen.
     #[serde(default)]
     pub strategy: Strategy,
@@ -253,6 +289,9 @@ pub struct Route {
     /// Put the revision id into the answer as `x-pygate-revision`.
     #[serde(default)]
     pub expose_revision: bool,
+    /// Read the messages of upgraded connections instead of passing bytes.
+    #[serde(default)]
+    pub websocket: Option<WebSocket>,
 }
 
 /// Selects requests: a table of conditions that must all hold, or an expression.
@@ -286,6 +325,9 @@ pub struct MatchTable {
     pub query: BTreeMap<String, String>,
     /// CIDR blocks the client address must lie in.
     pub client_ip: OneOrMany,
+    /// `subject`, `san` or `fingerprint` (SHA-256, hex) of the client's verified certificate → exact value, `*` for
+    /// "present", or `~regex`.
+    pub client_cert: BTreeMap<String, String>,
 }
 
 /// One string or a list of them.
@@ -559,6 +601,9 @@ mod defaults {
     }
     pub fn max_connections() -> u32 {
         1024
+    }
+    pub fn max_streams() -> u32 {
+        100
     }
     pub fn max_idle() -> u32 {
         256
