@@ -17,6 +17,7 @@ pub mod error;
 pub mod exchange;
 pub mod guard;
 pub mod http1;
+pub mod http2;
 pub mod limit;
 pub mod message;
 pub mod observe;

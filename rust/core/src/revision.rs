@@ -12,6 +12,7 @@ use crate::config::{Audit, Config, Fail, RouteAudit};
 use crate::error::Problem;
 use crate::guard::{Direction, Plan, Ruleset};
 use crate::http1::HeadLimits;
+use crate::http2::{Allowance, ServerLimits};
 use crate::message::PathOptions;
 use crate::observe::{EndpointLabel, RouteLabel};
 use crate::policy::{Policy, RouteShape};
@@ -52,6 +53,8 @@ pub struct Revision {
 pub struct EntrypointPlan {
     pub name: String,
     pub limits: HeadLimits,
+    pub http2_enabled: bool,
+    pub http2: ServerLimits,
     pub head_timeout: Duration,
     pub idle_timeout: Duration,
     pub body_timeout: Duration,
@@ -231,6 +234,11 @@ impl Revision {
     }
 }
 
+/// RFC 9113 §6.5.2 and §6.9.2: no smaller than what every connection begins with, no larger than 31 bits.
+fn window(bytes: u64) -> u32 {
+    bytes.clamp(65_535, 0x7fff_ffff) as u32
+}
+
 fn entrypoint(name: &str, config: &crate::config::Entrypoint) -> EntrypointPlan {
     EntrypointPlan {
         name: name.to_owned(),
@@ -238,6 +246,13 @@ fn entrypoint(name: &str, config: &crate::config::Entrypoint) -> EntrypointPlan 
             bytes: config.max_head.0 as usize,
             fields: config.max_fields as usize,
             path: PathOptions { merge_slashes: config.merge_slashes, allow_encoded_slash: config.allow_encoded_slash },
+        },
+        http2_enabled: config.http2.enabled,
+        http2: ServerLimits {
+            streams: config.http2.max_streams,
+            stream_window: window(config.http2.stream_window.0),
+            connection_window: window(config.http2.connection_window.0),
+            allowance: Allowance { resets: config.http2.max_resets, idle_frames: config.http2.max_idle_frames },
         },
         head_timeout: config.head_timeout.0,
         idle_timeout: config.idle_timeout.0,

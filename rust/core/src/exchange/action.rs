@@ -47,6 +47,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it would send nothing.
+    pub fn is_empty_write(&self) -> bool {
+        matches!(self, Action::Write { data, .. } if data.is_empty())
+    }
+
     /// The open connection it is about, if any.
     pub fn connection(&self) -> Option<ConnId> {
         match self {
@@ -87,6 +92,15 @@ impl Actions {
         match self.list.last_mut() {
             Some(Action::Write { data, .. }) => data,
             _ => unreachable!("a Write was just pushed"),
+        }
+    }
+
+    /// Takes back a buffer that nothing was written to.
+    pub fn drop_empty(&mut self) {
+        if self.list.last().is_some_and(Action::is_empty_write) {
+            if let Some(Action::Write { data, .. }) = self.list.pop() {
+                self.spare.push(data);
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! From a client's bytes to an exchange that knows its route, its policies and its endpoint's service.
 
-use super::connection::{pause, Deadlines, Down, Exchange, Stage};
+use super::connection::{pause, Deadlines, Down, DownWire, Exchange, Stage};
 use super::identity::{exchange_id, Trace};
 use super::wheel::Timer;
 use super::{Action, AfterEof, ConnId, Engine};
 use crate::error::Code;
 use crate::http1::{RequestEvent, Violation};
+use crate::http2::PREFACE;
 use crate::message::{BodyLength, Known, Scheme};
 use crate::observe::Counter;
 use crate::policy::{Flow, RequestCx};
@@ -22,6 +23,9 @@ impl Engine {
         if down.closing {
             return;
         }
+        if matches!(down.wire, DownWire::Http2(_)) {
+            return self.session_input(id, bytes);
+        }
         if down.kept.is_empty() {
             let used = self.downstream_consume(id, bytes, true);
             self.keep_down(id, &bytes[used..]);
@@ -37,6 +41,11 @@ impl Engine {
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         if down.closing {
             return;
+        }
+        match down.wire {
+            DownWire::Http2(_) => return self.serve_later(ConnId::Down(id)),
+            DownWire::Stream { .. } => return,
+            _ => {}
         }
         let kept = std::mem::take(&mut down.kept);
         let read_closed = down.read_closed;
@@ -97,6 +106,18 @@ impl Engine {
                 None => return 0,
             }
         }
+        if matches!(self.downs[id as usize].wire, DownWire::Undecided) {
+            let rest = &input[at..];
+            let common = rest.len().min(PREFACE.len());
+            if common > 0 && rest[..common] != PREFACE[..common] {
+                self.downs[id as usize].wire = DownWire::Http1;
+            } else if common == PREFACE.len() {
+                self.begin_session(id, rest);
+                return input.len();
+            } else {
+                return at;
+            }
+        }
         loop {
             let Some(down) = self.downs.get_mut(id as usize) else { return input.len() };
             if down.closing {
@@ -116,9 +137,7 @@ impl Engine {
                 return at;
             }
             if down.exchange.is_none() && !down.server.in_request() && self.begun >= super::BEGUN_AT_ONCE {
-                if !std::mem::replace(&mut down.deferred, true) {
-                    self.deferred.push(id);
-                }
+                self.defer(id);
                 return at;
             }
             if !down.server.in_request() && down.head_begun.is_none() && !rest.is_empty() {
@@ -255,7 +274,7 @@ impl Engine {
     }
 
     /// The head is complete: identity, route, policies.
-    fn begin(&mut self, id: u32, ex: Box<Exchange>) {
+    pub(super) fn begin(&mut self, id: u32, ex: Box<Exchange>) {
         let ex = self.adopt(id, ex);
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
@@ -347,7 +366,7 @@ impl Engine {
     }
 
     /// A piece of the request body.
-    fn request_data(&mut self, id: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+    pub(super) fn request_data(&mut self, id: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         let Some(ex) = self.downs[id as usize].exchange else { return };
         let exchange = &mut self.exchanges[ex as usize];
         exchange.request_bytes += range.len() as u64;
@@ -378,7 +397,7 @@ impl Engine {
         }
     }
 
-    fn request_end(&mut self, id: u32) {
+    pub(super) fn request_end(&mut self, id: u32) {
         let down = &mut self.downs[id as usize];
         let Some(ex) = down.exchange else {
             // Answered before its end was read.
@@ -406,8 +425,8 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         if exchange.head.expect_continue && !exchange.continue_sent && exchange.request_bytes == 0 {
             exchange.continue_sent = true;
-            let down = ConnId::Down(exchange.down);
-            self.actions.buffer(down).extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let down = exchange.down;
+            self.client_continue(down);
         }
         let exchange = &self.exchanges[ex as usize];
         if !exchange.request_complete {
@@ -422,6 +441,9 @@ impl Engine {
     pub(super) fn downstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(down) = self.downs.get_mut(id as usize) else { return AfterEof::Close };
         down.read_closed = true;
+        if matches!(down.wire, DownWire::Http2(_)) {
+            return AfterEof::Close;
+        }
         let Some(ex) = down.exchange else {
             // Between requests, or inside a head that will never be complete.
             if down.head_begun.is_some() {
@@ -437,7 +459,7 @@ impl Engine {
                     self.tunnel_end(ex);
                     return AfterEof::Close;
                 }
-                self.actions.push(Action::WriteEof(ConnId::Up(up)));
+                self.up_eof(up);
             }
             return AfterEof::KeepOpen;
         }
@@ -450,20 +472,21 @@ impl Engine {
     }
 
     pub(super) fn downstream_lost(&mut self, id: u32) {
+        self.lose_streams(id);
         let Some(down) = self.downs.try_remove(id as usize) else { return };
         if let Some(ex) = down.exchange {
             self.exchanges[ex as usize].orphan = true;
             self.client_left(ex);
         }
-        self.meter.set(crate::observe::Gauge::ConnectionsOpen, self.downs.len() as u64);
+        self.meter.set(crate::observe::Gauge::ConnectionsOpen, self.connections() as u64);
     }
 
     /// Bytes through a tunnel, client to upstream.
-    fn tunnel_to_up(&mut self, ex: u32, input: &[u8], at: usize, direct: bool) {
+    pub(super) fn tunnel_to_up(&mut self, ex: u32, input: &[u8], at: usize, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
         exchange.request_bytes += (input.len() - at) as u64;
         if let Some(up) = exchange.up {
-            self.actions.forward(ConnId::Up(up), input, at..input.len(), direct);
+            self.up_bytes(up, input, at..input.len(), direct);
         }
         self.tunnel_alive(ex);
     }

@@ -166,13 +166,16 @@ pub fn parse_trailers(raw: &[u8], trailers: &mut Fields) -> Result<(), Violation
         if !is_field_value(line.value) {
             return Err(Violation::bad("control character in a trailer"));
         }
-        // Only fields without a meaning to the gateway may come late.
-        let plain = Known::of(line.name.as_bytes()) == Known::Other && !shadows_known(line.name.as_bytes());
-        if plain {
+        if is_plain_trailer(line.name.as_bytes()) {
             trailers.append(line.name.as_bytes(), line.value);
         }
     }
     Ok(())
+}
+
+/// Only fields without a meaning to the gateway may come late.
+pub(crate) fn is_plain_trailer(name: &[u8]) -> bool {
+    Known::of(name) == Known::Other && !shadows_known(name)
 }
 
 /// Takes framing and connection fields out while copying the others.
@@ -308,7 +311,7 @@ impl<'b> FieldReader<'b> {
 }
 
 /// RFC 9110 §8.6, digits only: no sign, list, space or leading zero.
-fn content_length(value: &[u8]) -> Result<u64, Violation> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Violation> {
     let plain = !value.is_empty()
         && value.len() <= 18
         && value.iter().all(u8::is_ascii_digit)
@@ -320,7 +323,7 @@ fn content_length(value: &[u8]) -> Result<u64, Violation> {
 }
 
 /// `X_Forwarded_For` and its like: with `-` for `_` the gateway would know it.
-fn shadows_known(name: &[u8]) -> bool {
+pub(crate) fn shadows_known(name: &[u8]) -> bool {
     if memchr::memchr(b'_', name).is_none() {
         return false;
     }
@@ -366,7 +369,7 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, limits: &HeadLimits, head: &mut 
 }
 
 /// `host[:port]` without userinfo (RFC 9110 §7.2), lower-cased; a final dot is dropped.
-fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
+pub(crate) fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
     const BAD: Violation = Violation::bad("malformed host");
     let (host, port) = if raw.first() == Some(&b'[') {
         let end = memchr::memchr(b']', raw).ok_or(BAD)?;

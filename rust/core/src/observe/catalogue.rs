@@ -32,12 +32,17 @@ catalogue! {
         ConnectionsAccepted = "pygate.connections.accepted"; "{connection}", "Client connections accepted.";
         ConnectionsRefused = "pygate.connections.refused"; "{connection}", "Client connections closed at once because the worker was at its cap.";
         ParseErrors = "pygate.requests.malformed"; "{request}", "Requests that broke HTTP and were answered 400 without being forwarded.";
+        FloodsStopped = "pygate.http2.floods"; "{connection}", "HTTP/2 connections ended because their peer flooded them.";
+        TlsFull = "pygate.tls.handshakes", "pygate.tls.result" = "full"; "{handshake}", "TLS handshakes with clients by how they ended.";
+        TlsResumed = "pygate.tls.handshakes", "pygate.tls.result" = "resumed"; "{handshake}", "TLS handshakes with clients by how they ended.";
+        TlsFailed = "pygate.tls.handshakes", "pygate.tls.result" = "failed"; "{handshake}", "TLS handshakes with clients by how they ended.";
         UpstreamConnects = "pygate.upstream.connections.opened"; "{connection}", "Connections opened to upstreams.";
         UpstreamConnectErrors = "pygate.upstream.connections.failed"; "{connection}", "Connections to upstreams that could not be opened.";
         PoolReuse = "pygate.upstream.connections.reused"; "{request}", "Requests sent over a pooled upstream connection.";
         Retries = "pygate.upstream.retries"; "{request}", "Upstream attempts after the first.";
         RetriesDenied = "pygate.upstream.retries.denied"; "{request}", "Retries not made because the retry budget was used up.";
         Ejections = "pygate.upstream.ejections"; "{endpoint}", "Endpoints taken out by outlier detection.";
+        TimeoutHandshake = "pygate.timeouts", "pygate.phase" = "handshake"; "{timeout}", "Deadlines that ran out, by phase.";
         TimeoutHead = "pygate.timeouts", "pygate.phase" = "head"; "{timeout}", "Deadlines that ran out, by phase.";
         TimeoutBody = "pygate.timeouts", "pygate.phase" = "body"; "{timeout}", "Deadlines that ran out, by phase.";
         TimeoutConnect = "pygate.timeouts", "pygate.phase" = "connect"; "{timeout}", "Deadlines that ran out, by phase.";

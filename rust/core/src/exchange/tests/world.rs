@@ -162,8 +162,11 @@ impl World {
 
     /// What arrived at the far end since the last call.
     pub fn take(&mut self, conn: ConnId) -> String {
-        let out = std::mem::take(&mut self.sides.get_mut(&key(conn)).expect("a connection").out);
-        String::from_utf8_lossy(&out).into_owned()
+        String::from_utf8_lossy(&self.take_bytes(conn)).into_owned()
+    }
+
+    pub fn take_bytes(&mut self, conn: ConnId) -> Vec<u8> {
+        std::mem::take(&mut self.sides.get_mut(&key(conn)).expect("a connection").out)
     }
 
     /// The newest connection asked for.
