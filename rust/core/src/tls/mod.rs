@@ -31,6 +31,9 @@ mod store;
 mod tickets;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::Client;
 pub use error::TlsError;
 pub use hello::{client_hello, Hello};

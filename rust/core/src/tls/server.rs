@@ -222,3 +222,14 @@ fn facts_of(plan: &ServerTls, open: &Open) -> Result<TlsFacts, TlsError> {
         resumed,
     })
 }
+
+#[cfg(test)]
+impl Server {
+    /// The name that certificate and options were chosen by; None: none were chosen yet.
+    pub(super) fn name_chosen_for(&self) -> Option<Option<String>> {
+        match &self.stage {
+            Stage::Open(open) => Some(open.connection.server_name().map(str::to_owned)),
+            _ => None,
+        }
+    }
+}
