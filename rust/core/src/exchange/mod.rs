@@ -218,7 +218,7 @@ impl Engine {
             kept: Vec::new(),
             exchange: None,
             revision: self.revision.clone(),
-            peer: Peer { ip, port, entrypoint: index, trusted },
+            peer: Peer { ip, port, entrypoint: index, trusted, tls: None },
             ip_text: text_of(ip),
             pauses: 0,
             write_blocked: false,
