@@ -12,6 +12,7 @@
 
 pub mod audit;
 pub mod balance;
+pub mod coding;
 pub mod config;
 pub mod error;
 pub mod exchange;
