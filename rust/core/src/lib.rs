@@ -16,6 +16,7 @@ pub mod coding;
 pub mod config;
 pub mod error;
 pub mod exchange;
+pub mod grpc;
 pub mod guard;
 pub mod http1;
 pub mod limit;

@@ -14,7 +14,7 @@ pub mod encode;
 mod gunzip;
 pub mod negotiate;
 
-pub use choice::Choice;
+pub use choice::{vary, weaken, Choice};
 pub use decode::{DecodeError, Decoder};
 pub use encode::{EncodeError, Encoder};
 pub use negotiate::negotiate;
@@ -56,3 +56,6 @@ impl Coding {
         NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, coding)| *coding)
     }
 }
+
+#[cfg(test)]
+mod tests;

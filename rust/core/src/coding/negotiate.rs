@@ -157,7 +157,6 @@ mod tests {
             "gzip;q=\"1\"",
             "gzip q=1",
             "gzip/1",
-            "br;q=1,0",
             "gzip;q=0.5 5",
             "\u{e9}",
             ";q=1",
