@@ -63,7 +63,7 @@ def endpoint_key(service: str, url: str) -> int:
     """Key of a service's endpoint in shared memory, by its URL as configured."""
 
 class HealthTarget(TypedDict):
-    """An endpoint to be checked: `host` and `port`, or `socket`; times in seconds."""
+    """An endpoint to be checked: at `host` and `port`, or `socket`; by `path` or `grpc`; times in seconds."""
 
     service: str
     endpoint: str
@@ -72,7 +72,8 @@ class HealthTarget(TypedDict):
     port: int
     socket: str
     host_header: str
-    path: str
+    path: str | None
+    grpc: str | None
     interval: float
     timeout: float
     healthy_after: int

@@ -13,9 +13,11 @@
 
 pub mod audit;
 pub mod balance;
+pub mod coding;
 pub mod config;
 pub mod error;
 pub mod exchange;
+pub mod grpc;
 pub mod guard;
 pub mod http1;
 pub mod http2;

@@ -92,8 +92,8 @@ pub fn endpoint_key(service: &str, url: &str) -> u64 {
 }
 
 /// The endpoints a configuration (JSON) wants checked, one dict each: `service`, `endpoint` (label), `key`,
-/// `host` and `port` or `socket`, `host_header`, `path`, `interval`, `timeout` (seconds), `healthy_after`,
-/// `unhealthy_after`. Services that do not compile are left out. Raises `ValueError` when it is none at all.
+/// `host` and `port` or `socket`, `host_header`, `path` or `grpc` (the other is None), `interval`, `timeout` (seconds),
+/// `healthy_after`, `unhealthy_after`. Services that do not compile are left out. Raises `ValueError` when it is none at all.
 #[pyfunction]
 pub fn health_targets<'py>(py: Python<'py>, config: &[u8]) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let config: Config = serde_json::from_slice(config).map_err(|e| PyValueError::new_err(e.to_string()))?;
@@ -117,6 +117,7 @@ pub fn health_targets<'py>(py: Python<'py>, config: &[u8]) -> PyResult<Vec<Bound
             let own = || String::from_utf8_lossy(&endpoint.host_header).into_owned();
             target.set_item("host_header", health.host.clone().unwrap_or_else(own))?;
             target.set_item("path", &health.path)?;
+            target.set_item("grpc", &health.grpc)?;
             target.set_item("interval", health.interval.0.as_secs_f64())?;
             target.set_item("timeout", health.timeout.0.as_secs_f64())?;
             target.set_item("healthy_after", health.healthy_after)?;

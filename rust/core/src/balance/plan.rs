@@ -168,10 +168,27 @@ impl ServicePlan {
 }
 
 fn check_health(health: &Health, path: &dyn Fn(&str) -> String, problems: &mut Vec<Problem>) {
-    let plain = health.path.bytes().all(|b| b > 0x20 && b < 0x7f && b != b'#');
-    if !health.path.starts_with('/') || !plain {
-        let what = format!("{:?} is not a request path", health.path);
-        problems.push(Problem::new(path("health.path"), what).expected("a path such as \"/healthz\""));
+    match (&health.path, &health.grpc) {
+        (Some(asked), None) => {
+            let plain = asked.bytes().all(|b| b > 0x20 && b < 0x7f && b != b'#');
+            if !asked.starts_with('/') || !plain {
+                let what = format!("{asked:?} is not a request path");
+                problems.push(Problem::new(path("health.path"), what).expected("a path such as \"/healthz\""));
+            }
+        }
+        (None, Some(service)) => {
+            let longest = 255;
+            if service.len() > longest || service.bytes().any(|b| b <= 0x20 || b == 0x7f) {
+                let what = format!("{service:?} is not the name of a gRPC service");
+                let expected = "a name such as \"shop.v1.Orders\", or \"\" for the whole server";
+                problems.push(Problem::new(path("health.grpc"), what).expected(expected));
+            }
+        }
+        (given, _) => {
+            let what = if given.is_some() { "both `path` and `grpc` are given" } else { "what to check is not given" };
+            let expected = "`path` for HTTP or `grpc` for the gRPC health protocol";
+            problems.push(Problem::new(path("health"), what).expected(expected));
+        }
     }
     for (key, value) in [("interval", health.interval), ("timeout", health.timeout)] {
         if value.0.is_zero() {
@@ -239,6 +256,24 @@ mod tests {
         for empty in ["endpoints = []", "endpoints = [{ url = \"http://a\", weight = 0 }]"] {
             let config = toml::from_str(empty).unwrap();
             assert_eq!(ServicePlan::compile("s", &config).unwrap_err()[0].path, "services.s.endpoints");
+        }
+    }
+
+    #[test]
+    fn health_checks_ask_one_thing() {
+        for (health, expected) in [
+            (r#"{ path = "/h" }"#, None),
+            (r#"{ grpc = "" }"#, None),
+            (r#"{ grpc = "shop.v1.Orders" }"#, None),
+            (r#"{}"#, Some("services.s.health")),
+            (r#"{ path = "/h", grpc = "" }"#, Some("services.s.health")),
+            (r#"{ grpc = "a b" }"#, Some("services.s.health.grpc")),
+            (r#"{ path = "" }"#, Some("services.s.health.path")),
+        ] {
+            let config = toml::from_str(&format!("endpoints = [\"http://a\"]\nhealth = {health}")).unwrap();
+            let problems = ServicePlan::compile("s", &config).err().unwrap_or_default();
+            let paths: Vec<_> = problems.iter().map(|p| p.path.as_str()).collect();
+            assert_eq!(paths, expected.into_iter().collect::<Vec<_>>(), "{health}");
         }
     }
 

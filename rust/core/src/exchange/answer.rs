@@ -96,9 +96,12 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
         let plan = exchange.route.map(|r| &revision.routes[r as usize]);
+        let mut encode = None;
         if let Some(plan) = plan {
             let mut cx = ResponseCx {
                 head: &mut self.response,
+                length,
+                encode: &mut encode,
                 now: self.now,
                 shared: &self.shared,
                 notes: &exchange.notes,

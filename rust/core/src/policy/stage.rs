@@ -1,6 +1,7 @@
 //! What policy tests stand on: a request, and the hooks called as an exchange would.
 
 use super::{Answer, Flow, Notes, Policy, PolicySpec, RequestCx, ResponseCx};
+use crate::coding::Choice;
 use crate::error::{Code, Problem};
 use crate::message::{Method, PathOptions, Peer, RequestHead, ResponseHead};
 use crate::shared::{Layout, Shared};
@@ -52,9 +53,20 @@ impl Stage {
         policy.on_request(&mut cx, &mut self.slot)
     }
 
-    pub fn response(&mut self, policy: &Arc<dyn Policy>, head: &mut ResponseHead) {
-        let mut cx = ResponseCx { head, now: self.now, shared: &self.shared, notes: &self.notes, code: None };
+    /// Returns how the policy wants the body encoded.
+    pub fn response(&mut self, policy: &Arc<dyn Policy>, head: &mut ResponseHead) -> Option<Choice> {
+        let mut encode = None;
+        let mut cx = ResponseCx {
+            length: head.length,
+            head,
+            encode: &mut encode,
+            now: self.now,
+            shared: &self.shared,
+            notes: &self.notes,
+            code: None,
+        };
         policy.on_response(&mut cx, &mut self.slot);
+        encode
     }
 
     /// The target after the policy let the request pass.
