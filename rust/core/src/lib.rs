@@ -26,3 +26,4 @@ pub mod revision;
 pub mod route;
 pub mod shared;
 pub mod time;
+pub mod websocket;
