@@ -10,13 +10,19 @@
 //! 5. No clock, no randomness: `now` and entropy are arguments. Never knows routes, guards or the exchange.
 
 mod deflate;
+mod direction;
 mod extension;
 pub mod frame;
 pub mod handshake;
+mod mask_keys;
+mod relay;
+#[cfg(test)]
+mod relay_tests;
 mod utf8;
 
 pub use deflate::{Deflater, InflateError, Inflater, Window};
 pub use extension::{Offer, Params};
+pub use relay::{Closing, Options, Origin, Out, Relay, Verdict};
 pub use utf8::Utf8;
 
 /// A side of the relay.
