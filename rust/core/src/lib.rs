@@ -31,3 +31,4 @@ pub mod route;
 pub mod shared;
 pub mod time;
 pub mod tls;
+pub mod websocket;
