@@ -191,7 +191,6 @@ class Keeper:
             rust_timeout=LOOK_EVERY,
             yield_on_timeout=True,
             recursive=False,
-            raise_interrupt=False,
         )
         try:
             async for _ in events:
