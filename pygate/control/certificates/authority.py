@@ -35,6 +35,8 @@ from pygate.control.certificates.storage import Storage
 #: Longest answer of a server: a directory, an order, a chain.
 MAX_ANSWER = 1 << 20
 _MAX_MESSAGE = 400
+#: Nonces of one request that a server may refuse.
+NONCES = 5
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,6 +99,17 @@ class _Network(client.ClientNetwork):
         response = bounded.call(self.session, method, url, MAX_ANSWER, headers=headers, **options)
         response.encoding = "utf-8"
         return response
+
+    def post(self, *arguments: Any, **options: Any) -> requests.Response:
+        """Asked again with another nonce where the library gives up after one (RFC 8555 §6.5: servers forget them)."""
+        for _ in range(NONCES):
+            try:
+                return self._post_once(*arguments, **options)
+            except messages.Error as e:
+                if e.code != "badNonce":
+                    raise
+                self._nonces.clear()
+        return self._post_once(*arguments, **options)
 
 
 @contextmanager
