@@ -48,7 +48,7 @@ class Loaded:
     #: Source of every plugin that is a file, by plugin name.
     plugins: dict[str, bytes] = field(default_factory=dict)
     #: Where everything stands, for problems found later.
-    source: Source = field(default_factory=Source)
+    source: Source = field(default_factory=Source, repr=False)
 
     def ensure(self) -> Loaded:
         """Itself, or `ConfigError` with all problems."""
