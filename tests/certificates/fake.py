@@ -60,6 +60,7 @@ class Control:
         self.run_dir = run_dir
         self.supervisor = Supervisor()
         self.shared = Shared()
+        self.certificates: Keeper | None = None
         self._changed = asyncio.Event()
 
     async def changed_from(self, revision: str) -> Any:

@@ -197,7 +197,7 @@ def test_a_directory_gives_every_pair_in_it(tmp_path: Path, authority: Authority
 
 def test_roots_of_clients_and_endpoints(tmp_path: Path, authority: Authority) -> None:
     (tmp_path / "clients.pem").write_bytes(b"# ours\n" + cert_pem(authority.certificate))
-    config = {
+    config: dict[str, Any] = {
         "entrypoints": {
             "web": {
                 "tls": {
@@ -316,7 +316,7 @@ def test_a_certificate_not_obtained_yet_is_no_problem(tmp_path: Path, authority:
     kept = storage.of(config, "le")
     assert not kept.path.exists()
     leaf = authority.issue("a.example.com")
-    kept.store("a/../b", key_pem(leaf.key).decode(), leaf.chain.decode())
+    kept.store("a/../b", key_pem(leaf.key).decode(), leaf.chain.decode(), ["a.example.com"])
     file = kept.certificate("a/../b")
     assert file.parent == kept.certificates and file.stat().st_mode & 0o777 == 0o600
     assert {p.stat().st_mode & 0o777 for p in (kept.path, kept.certificates)} == {0o700}

@@ -210,8 +210,14 @@ def test_the_duty_sleeps_until_tls_is_configured_and_makes_ticket_keys(
         await until(lambda: len(control.shared.keys) >= 3, "three keys")
         assert {len(key) for key in control.shared.keys} == {48}
         assert len(set(control.shared.keys)) == len(control.shared.keys)
+        families = {
+            f.name: {tuple(p.attributes.values()): p.value for p in f.points} for f in control.certificates.families()
+        }
+        assert families["pygate.certificate.expiry"][("shop",)] == pytest.approx(90 * 86400, abs=120)
+        assert families["pygate.certificate.updates"] == {("ok",): 1, ("failed",): 0}
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        assert control.certificates is None
         # Started again in the same process, it does not make a key at once.
         monkeypatch.setattr(duty, "ROTATE_EVERY", 3600.0)
         count = len(control.shared.keys)

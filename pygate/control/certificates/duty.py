@@ -32,11 +32,15 @@ async def run(control: Control) -> None:
 
     keeper = Keeper(control)
     await asyncio.to_thread(keeper.board.clear)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(rotate(control))
-        group.create_task(keeper.follow())
-        group.create_task(keeper.watch())
-        group.create_task(keeper.work())
+    control.certificates = keeper
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(rotate(control))
+            group.create_task(keeper.follow())
+            group.create_task(keeper.watch())
+            group.create_task(keeper.work())
+    finally:
+        control.certificates = None
 
 
 async def rotate(control: Control) -> None:

@@ -28,6 +28,7 @@ from pygate.control.certificates.renewal import Renewer
 from pygate.control.certificates.staging import stage
 from pygate.control.certificates.stapling import Stapler
 from pygate.control.supervisor import WorkerError
+from pygate.telemetry.families import Family, Point
 
 if TYPE_CHECKING:
     from pygate.config import Loaded
@@ -115,6 +116,23 @@ class Keeper:
                         await self.refresh("an OCSP response has expired")
         finally:
             await self.renewer.close()
+
+    def families(self) -> list[Family]:
+        """Numbers for telemetry."""
+        ends: dict[str, float] = {}
+        for entry in self.gathered.entries:
+            ends[entry.name] = min(entry.facts.not_after, ends.get(entry.name, float("inf")))
+        expiry = Family("pygate.certificate.expiry", "Time until a certificate expires.", "s", "gauge")
+        expiry.points = [Point({"pygate.certificate": n}, round(end - _now())) for n, end in sorted(ends.items())]
+        told = (
+            ("pygate.certificate.updates", "Changes of certificates, by result.", "{update}", self.counts),
+            ("pygate.acme.orders", "Certificates ordered by ACME, by result.", "{order}", self.renewer.counts),
+            ("pygate.ocsp.fetches", "OCSP responses asked for, by result.", "{fetch}", self.stapler.counts),
+        )
+        families = [Family(name, text, unit, "counter") for name, text, unit, _ in told]
+        for family, (*_, counts) in zip(families, told, strict=True):
+            family.points = [Point({"pygate.result": result}, count) for result, count in counts.items()]
+        return [expiry, *families]
 
     async def _gather(self, loaded: Loaded) -> Gathered:
         return await asyncio.to_thread(gather, loaded.value, loaded.base, self.control.run_dir)

@@ -152,7 +152,7 @@ class Renewer:
             self._board.remove(shown)
         chain = await self._issued(authority, order)
         await asyncio.to_thread(_fits, chain, key, hosts)
-        await asyncio.to_thread(kept.store, wanted.name, key, chain)
+        await asyncio.to_thread(kept.store, wanted.name, key, chain, hosts)
         if not await self._refresh(f"certificate {wanted.name} is new"):
             log.error("certificate %s: obtained, but the workers do not take it", wanted.name)
 
@@ -187,7 +187,9 @@ class Renewer:
             facts = pem.facts(chain[0])
         except (files.Unreadable, pem.Wrong):
             return "there is none"
-        if {san.lower() for san in facts.sans} != set(item.hosts):
+        ordered = kept.attempts(item.name).obtained
+        missing = [host for host in item.hosts if not any(pem.covers(san, host) for san in facts.sans)]
+        if missing or ordered and set(ordered) != set(item.hosts):
             return "its names have changed"
         if kept.wanted_now(item.name):
             return "somebody asks for it"
@@ -229,7 +231,7 @@ class Renewer:
             wait / 60,
         )
         try:
-            kept.note(wanted.name, Attempts(list(wanted.hosts), failures, time.time() + wait, told))
+            kept.note(wanted.name, Attempts(list(wanted.hosts), failures, time.time() + wait, told, before.obtained))
             kept.settled(wanted.name)
         except OSError as e:
             log.error("acme.%s: its directory cannot be written: %s", account.name, e)

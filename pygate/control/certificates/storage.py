@@ -5,7 +5,7 @@
         account.json             its URL and contact
         lock                     held (flock) while a certificate is obtained
         certificates/NAME.pem    private key and chain in one file: they change together or not at all
-        certificates/NAME.json   failures since the last success, and when to try again
+        certificates/NAME.json   what was asked for; failures since then, and when to try again
         certificates/NAME.renew  somebody wants a new one now (`pygate cert renew`)
 
 Directories are 0700, files 0600. Names of accounts and certificates are the user's and are escaped.
@@ -38,6 +38,8 @@ class Attempts:
     #: Seconds since the epoch before which it is not tried again.
     not_before: float = 0.0
     error: str = ""
+    #: The names that what is stored was ordered for; an authority may have added some of its own.
+    obtained: list[str] = field(default_factory=list)
 
 
 class Storage:
@@ -90,6 +92,7 @@ class Storage:
                 int(found["failures"]),
                 float(found["not_before"]),
                 str(found["error"]),
+                [str(host) for host in found["obtained"]],
             )
         except (files.Unreadable, ValueError, KeyError, TypeError):
             return Attempts()
@@ -108,12 +111,12 @@ class Storage:
         self.prepare()
         files.write(self._wish(name), b"")
 
-    def store(self, name: str, key: str, chain: str) -> None:
+    def store(self, name: str, key: str, chain: str, hosts: list[str]) -> None:
         """Puts a new certificate in place; failures and wishes are forgotten. Raises `OSError`."""
         self.prepare()
         files.write(self.certificate(name), (key + chain).encode())
         self.settled(name)
-        self._attempts(name).unlink(missing_ok=True)
+        self.note(name, Attempts(hosts, obtained=hosts))
 
     def settled(self, name: str) -> None:
         """The wish for a new certificate has been heard."""
