@@ -21,6 +21,7 @@ class Loaded:
 
     def __init__(self, value: dict[str, Any], base: Path, revision: str = "r1") -> None:
         self.value = value
+        self.json = orjson.dumps(value)
         self.base = base
         self.revision = revision
 
