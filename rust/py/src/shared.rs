@@ -6,6 +6,7 @@ use pygate_core::config::Config;
 use pygate_core::limit;
 use pygate_core::policy::breaker_state;
 use pygate_core::shared::{Layout, Shared as Memory};
+use pygate_core::tls;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -73,6 +74,14 @@ impl Shared {
     /// State of the circuit breaker policy called `name`: `"closed"`, `"open"` or `"probing"`.
     fn breaker(&self, name: &str) -> &'static str {
         breaker_state(&self.memory, name)
+    }
+
+    /// Makes 48 fresh random bytes the newest key of session tickets; the two before it still decrypt. Raises
+    /// `ValueError` on any other number of bytes. For the control process alone.
+    fn rotate_ticket_keys(&self, key: &[u8]) -> PyResult<()> {
+        let wrong = |_| PyValueError::new_err(format!("a ticket key has {} bytes", tls::TICKET_KEY_BYTES));
+        tls::rotate_ticket_keys(&self.memory, key.try_into().map_err(wrong)?);
+        Ok(())
     }
 
     /// Gives back what a worker held of concurrency limits and zeroes its gauges; its counters stay. Only for a

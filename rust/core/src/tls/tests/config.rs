@@ -58,7 +58,7 @@ fn every_mistake_has_its_place_and_the_nearest_name() {
         ("[entrypoints.web.tls.options]\nclient_ca = 'ca.pem'", "entrypoints.web.tls.options.client_ca", "no effect", None),
         ("[entrypoints.web.tls.options]\nmax_version = '1.2'\nearly_data = true", "entrypoints.web.tls.options.early_data", "needs TLS 1.3", None),
         ("[entrypoints.web.tls.hosts.'apo.example.com']\nalpn = ['h2']", "entrypoints.web.tls.hosts.apo.example.com", "no certificate of this entrypoint covers", Some("api.example.com")),
-        ("[entrypoints.web.tls.hosts.'x.y.b.example']\nalpn = ['h2']", "entrypoints.web.tls.hosts.x.y.b.example", "no certificate of this entrypoint covers", None),
+        ("[entrypoints.web.tls.hosts.'x.y.b.example']\nalpn = ['h2']", "entrypoints.web.tls.hosts.x.y.b.example", "no certificate of this entrypoint covers", Some("*.b.example")),
         ("[entrypoints.web.tls.hosts.'a b']\nalpn = ['h2']", "entrypoints.web.tls.hosts.a b", "not a host name", None),
         ("[entrypoints.web.tls.hosts.'api.*.com']\nalpn = ['h2']", "entrypoints.web.tls.hosts.api.*.com", "not a host name", None),
         ("[entrypoints.web.tls.hosts.'API.example.com']\nalpn = ['h2']\n[entrypoints.web.tls.hosts.'api.example.com']\nmin_version='1.3'", host, "given twice", None),

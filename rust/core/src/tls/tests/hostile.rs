@@ -179,7 +179,7 @@ fn after_the_handshake_a_flipped_bit_is_fatal() {
     let world = World::new();
     let store = world.store("", &world.material(&[("a", &["a.example"])]));
     for version in ["1.2", "1.3"] {
-        for bit in [0, 3, 8 * 5, 8 * 7 + 1, 8 * 12] {
+        for bit in [8 * 5, 8 * 7 + 1, 8 * 12, 8 * 31 + 7] {
             let client = ClientSide::new(&world).version(version);
             let mut pair = Pair::new(store.server("web").unwrap(), &client, "a.example");
             pair.handshake().unwrap();

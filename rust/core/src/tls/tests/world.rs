@@ -32,9 +32,14 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
+        World::named("test authority")
+    }
+
+    /// Another authority.
+    pub fn named(name: &str) -> World {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "test authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let ca = params.self_signed(&key).unwrap();
