@@ -238,6 +238,7 @@ fn entrypoint(name: &str, config: &crate::config::Entrypoint) -> EntrypointPlan 
             bytes: config.max_head.0 as usize,
             fields: config.max_fields as usize,
             path: PathOptions { merge_slashes: config.merge_slashes, allow_encoded_slash: config.allow_encoded_slash },
+            underscores: config.underscores,
         },
         head_timeout: config.head_timeout.0,
         idle_timeout: config.idle_timeout.0,
