@@ -138,6 +138,7 @@ fn route(host: usize, path: usize) -> Route {
         audit: Default::default(),
         plugins: Vec::new(),
         expose_revision: false,
+        websocket: None,
     }
 }
 

@@ -309,6 +309,7 @@ fn entrypoint(name: &str, config: &crate::config::Entrypoint) -> EntrypointPlan 
             bytes: config.max_head.0 as usize,
             fields: config.max_fields as usize,
             path: PathOptions { merge_slashes: config.merge_slashes, allow_encoded_slash: config.allow_encoded_slash },
+            underscores: config.underscores,
         },
         tls: config.tls.is_some(),
         tcp: config.protocol == EntrypointProtocol::Tcp,
