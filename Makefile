@@ -51,13 +51,15 @@ test: dev packages lint test-rust test-python  ## Every test: linters, types, ca
 
 .PHONY: packages
 packages:
-	@.ci/need nginx:nginx-light haproxy wrk valgrind curl
+	@.ci/need nginx:nginx-light haproxy wrk valgrind curl h2load:nghttp2-client
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || .ci/need --package libfaketime
 
 .PHONY: lint
 lint: $(EXTENSION)  ## rustfmt, clippy, ruff, mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo fmt --manifest-path bench/tools/Cargo.toml --check
+	cargo clippy --quiet --manifest-path bench/tools/Cargo.toml --target-dir target/tools --all-targets -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
