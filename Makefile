@@ -55,7 +55,7 @@ test: dev packages lint test-rust test-python  ## Every test: linters, types, ca
 
 .PHONY: packages
 packages:
-	@.ci/need nginx:nginx-light haproxy wrk valgrind curl
+	@.ci/need nginx:nginx-light haproxy wrk valgrind curl h2load:nghttp2-client
 	@[ -x $(BIN)/pebble-challtestsrv ] || { .ci/need go:golang-go && $(GO_INSTALL) $(PEBBLE)/pebble@$(PEBBLE_VERSION) \
 		&& $(GO_INSTALL) $(PEBBLE)/pebble-challtestsrv@$(PEBBLE_VERSION); }
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || .ci/need --package libfaketime
@@ -64,6 +64,8 @@ packages:
 lint: $(EXTENSION)  ## rustfmt, clippy, ruff, mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo fmt --manifest-path bench/tools/Cargo.toml --check
+	cargo clippy --quiet --manifest-path bench/tools/Cargo.toml --target-dir target/tools --all-targets -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -46,7 +46,7 @@ def served(address: str = "127.0.0.1:0", *handlers: grpc.GenericRpcHandler) -> I
         server.server.stop(None).wait(10)
 
 
-class Answers(grpc.GenericRpcHandler):
+class Answers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Answers every call with these bytes and remembers what was called."""
 
     def __init__(self, answer: bytes) -> None:
@@ -158,7 +158,7 @@ def test_messages_as_protobuf_writes_and_reads_them() -> None:
     for name in ["", "a", "shop.v1.Orders", "x" * 200, "dienst-\u00fc"]:
         assert request(name) == health_pb2.HealthCheckRequest(service=name).SerializeToString()
     for number in range(4):
-        message = health_pb2.HealthCheckResponse(status=number)  # type: ignore[arg-type]
+        message = health_pb2.HealthCheckResponse(status=number)
         assert status(message.SerializeToString()) == number
     # The last one counts; fields of other versions are passed over.
     assert status(b"\x08\x02\x08\x01") == 1

@@ -12,7 +12,6 @@ use std::sync::Arc;
 /// Certificates, options and roots, compiled. Immutable; may be compiled on any thread.
 #[pyclass(frozen, module = "pygate._core")]
 pub struct TlsStore {
-    #[allow(dead_code, reason = "read by whoever publishes it")]
     pub compiled: Arc<pygate_core::tls::TlsStore>,
 }
 

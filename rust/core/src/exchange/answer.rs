@@ -246,6 +246,9 @@ impl Engine {
     /// Answers with an error of the table; the connection is kept if the request allows it.
     pub(super) fn refuse(&mut self, ex: u32, code: Code, detail: Option<&str>) {
         let exchange = &mut self.exchanges[ex as usize];
+        if exchange.raw {
+            return self.end_bytes(ex, code);
+        }
         let mut body = serde_json::Map::new();
         let mut id = Vec::new();
         identity::write_uuid(&mut id, &exchange.id);
@@ -333,10 +336,7 @@ impl Engine {
     pub(super) fn tunnel_alive(&mut self, ex: u32) {
         let exchange = &self.exchanges[ex as usize];
         let (Some(id), down) = (exchange.up, exchange.down) else { return };
-        let wait = self.downs.get(down as usize).map(|d| {
-            let plan = &d.revision.entrypoints[d.peer.entrypoint as usize];
-            plan.tunnel_timeout
-        });
+        let wait = self.tunnel_timeout(ex);
         if let (Some(up), Some(wait)) = (self.ups.get_mut(id as usize), wait) {
             self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
         }
@@ -369,7 +369,8 @@ impl Engine {
             }
             self.close_down(down);
         }
-        self.end_attempt(ex, 101, None);
+        let status = self.exchanges[ex as usize].status;
+        self.end_attempt(ex, status, None);
         self.write_outcome(ex);
         self.complete(ex);
     }

@@ -133,6 +133,7 @@ impl Engine {
             return;
         }
         let conn = ConnId::Down(id);
+        let direct = direct && !self.is_sealed(conn);
         let exchange = &mut self.exchanges[ex as usize];
         if last {
             exchange.held.extend_from_slice(&input[range]);
@@ -216,7 +217,10 @@ impl Engine {
                     self.down_blocked(id, true);
                 }
             }
-            None => self.actions.forward(ConnId::Down(id), input, range, direct),
+            None => {
+                let direct = direct && !self.is_sealed(ConnId::Down(id));
+                self.actions.forward(ConnId::Down(id), input, range, direct);
+            }
         }
     }
 

@@ -12,7 +12,9 @@ use crate::message::{Peer, RequestHead, ResponseHead};
 use crate::policy::Notes;
 use crate::revision::Revision;
 use crate::time::Instant;
+use crate::tls;
 use smallvec::SmallVec;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Why a connection is not read from.
@@ -34,11 +36,21 @@ pub enum DownWire {
         parent: u32,
         stream: u32,
     },
+    /// A TCP route's: no request will come of it.
+    Bytes,
 }
 
 /// A client's connection, or one request's place on a connection that carries many: where one exchange at a time lives.
 pub struct Down {
     pub wire: DownWire,
+    /// Encrypts what is sent and decrypts what comes.
+    pub tls: Option<Box<tls::Server>>,
+    /// A ClientHello is due, and is looked at before anybody answers it.
+    pub hello: bool,
+    /// What comes now is 0-RTT data, which may be a replay.
+    pub early: bool,
+    /// Where the client connected to.
+    pub local: Option<SocketAddr>,
     /// HTTP/1's reader; its trailers are those of any request.
     pub server: Server,
     /// Input that could not be used yet.
@@ -82,6 +94,9 @@ pub enum UpWire {
 /// A connection to an endpoint, or one exchange's place on one that carries many.
 pub struct Up {
     pub wire: UpWire,
+    pub tls: Option<Box<tls::Client>>,
+    /// Counted among the connections of its endpoint that will carry many exchanges.
+    pub opening: bool,
     pub client: Client,
     pub kept: Vec<u8>,
     pub exchange: Option<u32>,
@@ -170,6 +185,10 @@ pub struct Exchange {
     pub orphan: bool,
     pub up: Option<u32>,
     pub head: RequestHead,
+    /// A connection of a TCP route, not a request.
+    pub raw: bool,
+    /// The request came as 0-RTT data.
+    pub early: bool,
     /// The head was complete and well formed: this is a request, whatever becomes of it.
     pub parsed: bool,
     pub peer: Peer,

@@ -9,7 +9,7 @@ use crate::http1::{RequestEvent, Violation};
 use crate::http2::PREFACE;
 use crate::message::{BodyLength, Known, Scheme};
 use crate::observe::Counter;
-use crate::policy::{Flow, RequestCx};
+use crate::policy::{Answer, Flow, RequestCx};
 use crate::proxy_protocol::{self, Header};
 use crate::route::Found;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 const KEEP: usize = 64 << 10;
 
 impl Engine {
-    pub(super) fn downstream_input(&mut self, id: u32, bytes: &[u8]) {
+    pub(super) fn downstream_input(&mut self, id: u32, bytes: &[u8], direct: bool) {
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         if down.closing {
             return;
@@ -27,7 +27,7 @@ impl Engine {
             return self.session_input(id, bytes);
         }
         if down.kept.is_empty() {
-            let used = self.downstream_consume(id, bytes, true);
+            let used = self.downstream_consume(id, bytes, direct);
             self.keep_down(id, &bytes[used..]);
         } else {
             let mut kept = std::mem::take(&mut down.kept);
@@ -104,6 +104,12 @@ impl Engine {
             match self.read_proxy_header(id, input) {
                 Some(used) => at = used,
                 None => return 0,
+            }
+            let down = &self.downs[id as usize];
+            if down.revision.entrypoints[down.peer.entrypoint as usize].tcp {
+                self.keep_down(id, &input[at..]);
+                self.begin_bytes(id, None);
+                return input.len();
             }
         }
         if matches!(self.downs[id as usize].wire, DownWire::Undecided) {
@@ -187,7 +193,7 @@ impl Engine {
         }
     }
 
-    fn read_proxy_header(&mut self, id: u32, input: &[u8]) -> Option<usize> {
+    pub(super) fn read_proxy_header(&mut self, id: u32, input: &[u8]) -> Option<usize> {
         match proxy_protocol::parse(input) {
             Ok(Some((used, header))) => {
                 let down = &mut self.downs[id as usize];
@@ -256,11 +262,12 @@ impl Engine {
         ex.orphan = false;
         ex.started = down.head_begun.take().unwrap_or(self.now.mono);
         ex.id = exchange_id(self.now.wall_ns, &mut self.entropy);
+        ex.early = down.early;
         ex.peer = down.peer.clone();
         ex.revision = Some(down.revision.clone());
         // How a client came is a fact of its connection; a target `https://…` is only its word.
         let proto = ex.head.fields.get_known(Known::XForwardedProto).filter(|_| ex.peer.trusted);
-        let https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+        let https = proto.map_or(ex.peer.tls.is_some(), |proto| proto.eq_ignore_ascii_case(b"https"));
         ex.head.scheme = if https { Scheme::Https } else { Scheme::Http };
         self.wheel.clear(&mut down.deadline);
         down.served += 1;
@@ -303,6 +310,10 @@ impl Engine {
         exchange.head.fields.remove_known(Known::XRequestId);
         exchange.head.fields.remove_known(Known::XPygateError);
 
+        if !self.may_serve(ex) {
+            return;
+        }
+        let exchange = &mut self.exchanges[ex as usize];
         let route = match revision.table.find(&exchange.head, &exchange.peer) {
             Found::Route(route) => route,
             Found::MethodNotAllowed(allow) => {
@@ -349,6 +360,36 @@ impl Engine {
             return;
         }
         self.after_policies(ex);
+    }
+
+    /// What this connection may not carry is refused, whatever route it would take; proofs for a certificate
+    /// authority are given.
+    fn may_serve(&mut self, ex: u32) -> bool {
+        let exchange = &self.exchanges[ex as usize];
+        if exchange.early && !exchange.head.method.is_safe() {
+            self.refuse(ex, Code::TooEarly, None);
+            return false;
+        }
+        if let Some(facts) = &exchange.peer.tls {
+            let id = match self.downs.get(exchange.down as usize).map(|d| &d.wire) {
+                Some(DownWire::Stream { parent, .. }) => *parent,
+                _ => exchange.down,
+            };
+            let session = self.downs.get(id as usize).and_then(|d| d.tls.as_deref());
+            if session.is_some_and(|s| !s.plan().serves(facts, &exchange.head.host)) {
+                self.refuse(ex, Code::Misdirected, None);
+                return false;
+            }
+        }
+        if let Some(token) = exchange.head.target.path().strip_prefix(b"/.well-known/acme-challenge/") {
+            if let Some(proof) = self.tls.as_ref().and_then(|store| store.challenge(token)) {
+                let mut answer = Answer { status: 200, body: proof.as_bytes().to_vec(), ..Answer::default() };
+                answer.fields.append(b"content-type", b"application/octet-stream");
+                self.answer_with(ex, answer);
+                return false;
+            }
+        }
+        true
     }
 
     /// Policies and plugins let the request pass.

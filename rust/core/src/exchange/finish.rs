@@ -180,6 +180,11 @@ impl Engine {
         self.wheel.clear(&mut self.deadlines[ex as usize].step);
         let Some(revision) = exchange.revision.take() else { return };
         self.meter.end(&exchange.head.method, exchange.head.scheme);
+        if exchange.raw {
+            self.meter.add(Counter::TcpConnections, 1);
+            self.meter.add(Counter::TcpReceived, exchange.request_bytes);
+            self.meter.add(Counter::TcpSent, exchange.response_bytes);
+        }
         self.meter.request(&Served {
             route: exchange.route.map_or(&revision.no_route, |r| &revision.routes[r as usize].label),
             method: &exchange.head.method,

@@ -32,7 +32,9 @@ mod judge;
 mod ledger;
 mod mux;
 mod plugin;
+mod secure;
 mod session;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod timeout;
@@ -49,13 +51,14 @@ use crate::observe::{Counter, Gauge, Meter};
 use crate::revision::Revision;
 use crate::shared::Shared;
 use crate::time::{Instant, Now};
+use crate::tls::{self, TlsStore};
 use action::Actions;
-use connection::{pause, Deadlines, Down, DownWire, Exchange, Up, UpWire};
+use connection::{pause, Deadlines, Down, DownWire, Exchange, Up};
 use identity::Entropy;
 use ledger::Ledger;
 use slab::Slab;
 use smallvec::SmallVec;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wheel::{Deadline, Timer, Wheel};
@@ -91,8 +94,14 @@ pub struct Engine {
     mux: mux::Muxes,
     /// Entries of `downs` that are streams.
     streams: usize,
+    /// Connections of TCP routes that were just accepted.
+    opened: Vec<u32>,
     /// Connections whose session has something to tell or to send.
     dirty: Vec<ConnId>,
+    /// What handshakes are made with.
+    tls: Option<Arc<TlsStore>>,
+    /// Decrypted bytes of the callback at hand.
+    plain: Vec<u8>,
     /// Filled by requests that nobody will answer any more.
     refused_head: RequestHead,
     meter: Meter,
@@ -145,7 +154,10 @@ impl Engine {
             pool: Pool::default(),
             mux: mux::Muxes::default(),
             streams: 0,
+            opened: Vec::new(),
             dirty: Vec::new(),
+            tls: None,
+            plain: Vec::new(),
             refused_head: RequestHead::default(),
             downs: Slab::new(),
             ups: Slab::new(),
@@ -190,7 +202,14 @@ impl Engine {
     }
 
     /// A client connected to the entrypoint called `entrypoint`. `None`: close it at once.
-    pub fn accept(&mut self, now: Now, entrypoint: &str, ip: IpAddr, port: u16) -> Option<u32> {
+    pub fn accept(
+        &mut self,
+        now: Now,
+        entrypoint: &str,
+        ip: IpAddr,
+        port: u16,
+        local: Option<SocketAddr>,
+    ) -> Option<u32> {
         self.now = now;
         let index = self.revision.entrypoint(entrypoint);
         let plan = index.map(|i| &self.revision.entrypoints[i as usize]);
@@ -211,9 +230,27 @@ impl Engine {
         let wait = if self.draining { wait.min(DRAIN_GRACE) } else { wait };
         let entry = self.downs.vacant_entry();
         let id = entry.key() as u32;
+        let tls = match (&plan.tls, &self.tls) {
+            (false, _) => None,
+            (true, Some(store)) => store.server(&plan.name).cloned(),
+            (true, None) => None,
+        };
+        if plan.tls && tls.is_none() {
+            // No certificates for it: nothing is served in the clear instead.
+            self.meter.add(Counter::ConnectionsRefused, 1);
+            return None;
+        }
+        let wait = tls.as_ref().map_or(wait, |tls| tls.handshake_timeout());
+        let hello = self.revision.tcp.looks_at_hello(index);
+        let tls = tls.map(|plan| Box::new(tls::Server::new(plan, now.wall_ns / 1_000_000_000)));
         let wire = if plan.http2_enabled { DownWire::Undecided } else { DownWire::Http1 };
+        let bytes = plan.tcp && tls.is_none() && !hello && !proxy_header;
         let mut down = Box::new(Down {
             wire,
+            tls,
+            hello,
+            early: false,
+            local,
             server: Default::default(),
             kept: Vec::new(),
             exchange: None,
@@ -237,7 +274,20 @@ impl Engine {
         entry.insert(down);
         self.meter.add(Counter::ConnectionsAccepted, 1);
         self.meter.set(Gauge::ConnectionsOpen, self.connections() as u64);
+        if bytes {
+            // Nobody waits for such a client to speak first.
+            self.opened.push(id);
+        }
         Some(id)
+    }
+
+    /// The transport of a client that was accepted can be written to.
+    pub fn opened(&mut self, now: Now) {
+        self.now = now;
+        while let Some(id) = self.opened.pop() {
+            self.begin_bytes(id, None);
+        }
+        self.settle();
     }
 
     /// Bytes from a peer.
@@ -245,8 +295,8 @@ impl Engine {
         self.now = now;
         self.begun = 0;
         match conn {
-            ConnId::Down(id) => self.downstream_input(id, bytes),
-            ConnId::Up(id) => self.upstream_input(id, bytes),
+            ConnId::Down(id) => self.downstream_raw(id, bytes),
+            ConnId::Up(id) => self.upstream_raw(id, bytes),
         }
         self.settle();
     }
@@ -321,6 +371,9 @@ impl Engine {
 
     /// What has to be done now. Give the vector back with [`Engine::recycle`].
     pub fn take_actions(&mut self) -> Vec<Action> {
+        if self.tls.is_some() {
+            self.seal_actions();
+        }
         self.actions.take()
     }
 

@@ -183,8 +183,9 @@ impl Engine {
         let up = &mut self.ups[id as usize];
         let (endpoint, asked) = (up.endpoint, up.exchange.take());
         self.wheel.clear(&mut up.deadline);
+        let counted = std::mem::take(&mut up.opening);
         let mux = self.mux.entry(endpoint).or_default();
-        mux.opening = mux.opening.saturating_sub(1);
+        mux.opening = mux.opening.saturating_sub(u32::from(counted));
         mux.open.push(id);
         if let Some(ex) = asked {
             self.exchanges[ex as usize].up = None;
@@ -201,6 +202,8 @@ impl Engine {
         let (endpoint, max_head, served) = (from.endpoint, from.max_head, from.served);
         let id = self.ups.insert(Box::new(Up {
             wire: UpWire::Stream { parent, stream: u32::MAX },
+            tls: None,
+            opening: false,
             client: Default::default(),
             kept: Vec::new(),
             exchange: Some(ex),
@@ -283,7 +286,10 @@ impl Engine {
                     self.ups[id as usize].write_blocked = true;
                 }
             }
-            None => self.actions.forward(ConnId::Up(id), input, range, direct),
+            None => {
+                let direct = direct && !self.is_sealed(ConnId::Up(id));
+                self.actions.forward(ConnId::Up(id), input, range, direct);
+            }
         }
     }
 

@@ -108,6 +108,10 @@ impl Engine {
         self.wheel.clear(&mut from.deadline);
         let place = Box::new(Down {
             wire: DownWire::Stream { parent, stream },
+            tls: None,
+            hello: false,
+            early: from.early,
+            local: from.local,
             server: Default::default(),
             kept: Vec::new(),
             exchange: None,

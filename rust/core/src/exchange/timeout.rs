@@ -80,6 +80,10 @@ impl Engine {
             return self.session_woken(id);
         }
         let Some(ex) = down.exchange else {
+            if down.tls.is_some() && down.peer.tls.is_none() || down.hello {
+                self.meter.add(Counter::TimeoutHandshake, 1);
+                return self.abort_down(id);
+            }
             if down.head_begun.is_some() || down.proxy_header {
                 self.meter.add(Counter::TimeoutHead, 1);
                 // The head never became a request; the client is told before it is let go.
@@ -155,6 +159,9 @@ impl Engine {
         let (stage, serial) = (exchange.stage, exchange.serial);
         if total && stage != Stage::AwaitOutcome {
             self.meter.add(Counter::TimeoutTotal, 1);
+            if stage == Stage::Tunnel {
+                return self.tunnel_end(ex);
+            }
             self.forget_attempt(ex);
             self.drop_upstream(ex);
             if self.exchanges[ex as usize].answer_begun {

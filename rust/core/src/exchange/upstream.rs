@@ -5,13 +5,14 @@ use super::connection::{pause, Stage, Up, UpWire};
 use super::wheel::{Deadline, Timer};
 use super::{identity, Action, AfterEof, ConnId, Engine};
 use crate::audit::record::Intent;
-use crate::balance::{share_of, ServicePlan};
-use crate::config::Durability;
+use crate::balance::{share_of, Address, EndpointPlan, ServicePlan, Spoken};
+use crate::config::{Durability, UpstreamProtocol};
 use crate::error::Code;
 use crate::http1::{write, HeadLimits, ResponseEvent};
 use crate::message::{BodyLength, Known, Method, Scheme};
 use crate::observe::{attempt_span, Called, Counter};
 use crate::revision::Revision;
+use crate::tls;
 use std::time::Duration;
 
 /// How long a closed connection may take to swallow what was written to it.
@@ -99,8 +100,10 @@ impl Engine {
         let endpoint = &service.endpoints[index as usize];
         exchange.endpoint = Some(index);
         let cap = share_of(service.max_connections, revision.workers);
+        let (raw, upgrade) = (exchange.raw, exchange.head.upgrade);
         let http2 = service.speaks_http2(endpoint);
-        if http2 || self.mux.contains_key(&endpoint.key) {
+        let learned = !upgrade && self.mux.contains_key(&endpoint.key);
+        if !raw && (http2 || learned) {
             if let Some(parent) = self.mux_room(endpoint.key) {
                 self.meter.add(Counter::PoolReuse, 1);
                 self.begin_attempt(ex, service, index);
@@ -112,8 +115,8 @@ impl Engine {
         }
         let exchange = &mut self.exchanges[ex as usize];
         // A retry trusts no idle connection as long as it may open one.
-        let fresh = exchange.attempts > 0 && self.pool.open(endpoint.key, cap);
-        if !fresh {
+        let fresh = (exchange.attempts > 0 || raw) && self.pool.open(endpoint.key, cap);
+        if !fresh && !raw {
             if let Some(up) = self.pool.take(endpoint.key) {
                 self.meter.add(Counter::PoolReuse, 1);
                 self.begin_attempt(ex, service, index);
@@ -124,6 +127,16 @@ impl Engine {
             return self.wait_for_connection(ex, service, endpoint.key);
         }
         self.begin_attempt(ex, service, index);
+        let tls = match endpoint.spoken {
+            Spoken::Https => match self.secure_client(service, endpoint, upgrade) {
+                Some(tls) => Some(Box::new(tls)),
+                None => {
+                    self.pool.closed(endpoint.key);
+                    return self.attempt_failed(ex, Code::UpstreamTls, Failure::Plain);
+                }
+            },
+            _ => None,
+        };
         let exchange = &mut self.exchanges[ex as usize];
         exchange.stage = Stage::Connecting;
         let timeout = connect_timeout(&revision, exchange.route, service.connect_timeout);
@@ -132,7 +145,9 @@ impl Engine {
         }
         let up = self.ups.insert(Box::new(Up {
             wire: UpWire::Http1,
-            http2: http2.then(|| service.http2_limits()),
+            http2: (http2 || tls.is_some()).then(|| service.http2_limits()),
+            tls,
+            opening: http2,
             client: Default::default(),
             kept: Vec::new(),
             exchange: Some(ex),
@@ -180,21 +195,62 @@ impl Engine {
         self.now = now;
         if let Some(up) = self.ups.get_mut(id as usize) {
             up.connected = true;
-            self.up_open(id);
+            match up.tls {
+                Some(_) => self.greet_endpoint(id),
+                None => self.up_open(id),
+            }
         }
         self.settle();
     }
 
     /// The connection may carry what it is for.
-    fn up_open(&mut self, id: u32) {
+    pub(super) fn up_open(&mut self, id: u32) {
         let up = &mut self.ups[id as usize];
-        if let Some(limits) = up.http2 {
-            return self.begin_mux(id, limits);
+        let speaks_http2 = match &up.tls {
+            None => up.http2.is_some(),
+            Some(tls) => tls.facts().is_some_and(|f| f.alpn.as_deref() == Some(b"h2")),
+        };
+        match up.http2 {
+            Some(limits) if speaks_http2 => return self.begin_mux(id, limits),
+            // HTTP/2 was asked for, and the endpoint does not speak it.
+            Some(_) if up.opening => {
+                up.opening = false;
+                let (endpoint, ex) = (up.endpoint, up.exchange);
+                self.mux_settled(endpoint);
+                return match ex {
+                    Some(ex) => self.attempt_failed(ex, Code::UpstreamTls, Failure::Plain),
+                    None => self.close_up(id),
+                };
+            }
+            _ => {}
         }
+        let up = &mut self.ups[id as usize];
+        up.http2 = None;
         match up.exchange {
+            Some(ex) if self.exchanges[ex as usize].raw => self.join_bytes(ex, id),
             Some(ex) => self.send(ex, id),
             None => self.idle_up(id),
         }
+    }
+
+    /// TLS for a connection to `endpoint`, offering what the service speaks.
+    fn secure_client(
+        &mut self,
+        service: &ServicePlan,
+        endpoint: &EndpointPlan,
+        upgrade: bool,
+    ) -> Option<tls::Client> {
+        let plan = self.tls.as_ref()?.client(&service.name)?;
+        let host = match &endpoint.address {
+            Address::Tcp { host, .. } => host.as_str(),
+            Address::Unix(_) => "localhost",
+        };
+        let alpn: &[&[u8]] = match service.protocol {
+            UpstreamProtocol::Http2 => &[b"h2"],
+            UpstreamProtocol::Auto if !upgrade => &[b"h2", b"http/1.1"],
+            _ => &[b"http/1.1"],
+        };
+        tls::Client::new(plan, host, alpn).ok()
     }
 
     /// The connection asked for could not be opened.
@@ -206,7 +262,7 @@ impl Engine {
         }
         if let Some(up) = self.ups.try_remove(id as usize) {
             self.pool.closed(up.endpoint);
-            if up.http2.is_some() {
+            if up.opening {
                 self.mux_settled(up.endpoint);
             }
             self.meter.add(Counter::UpstreamConnectErrors, 1);
@@ -384,7 +440,7 @@ impl Engine {
         plan.shape.body_timeout.or(service.map(|s| s.body_timeout)).unwrap_or(Duration::from_secs(60))
     }
 
-    pub(super) fn upstream_input(&mut self, id: u32, bytes: &[u8]) {
+    pub(super) fn upstream_input(&mut self, id: u32, bytes: &[u8], direct: bool) {
         let Some(up) = self.ups.get_mut(id as usize) else { return };
         if up.closing {
             return;
@@ -401,7 +457,7 @@ impl Engine {
             return;
         }
         if up.kept.is_empty() {
-            let used = self.upstream_consume(id, bytes, true);
+            let used = self.upstream_consume(id, bytes, direct);
             if used < bytes.len() {
                 if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
                     up.kept.extend_from_slice(&bytes[used..]);
@@ -540,7 +596,7 @@ impl Engine {
     pub(super) fn upstream_lost(&mut self, id: u32) {
         self.lose_mux(id);
         let Some(up) = self.ups.try_remove(id as usize) else { return };
-        if up.http2.is_some() && up.exchange.is_some() {
+        if up.opening {
             // Not yet greeted.
             self.mux_settled(up.endpoint);
         }
@@ -669,6 +725,7 @@ impl Engine {
                     UpWire::Stream { .. } => return self.remove_place(id),
                     // Still being greeted: it will serve whoever waits, or the next.
                     UpWire::Http2(_) => return,
+                    UpWire::Http1 if up.opening && up.tls.as_ref().is_none_or(|t| t.is_handshaking()) => return,
                     UpWire::Http1 => {}
                 }
                 if up.connected && !up.closing {

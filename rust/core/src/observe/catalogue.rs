@@ -32,6 +32,10 @@ catalogue! {
         ConnectionsAccepted = "pygate.connections.accepted"; "{connection}", "Client connections accepted.";
         ConnectionsRefused = "pygate.connections.refused"; "{connection}", "Client connections closed at once because the worker was at its cap.";
         ParseErrors = "pygate.requests.malformed"; "{request}", "Requests that broke HTTP and were answered 400 without being forwarded.";
+        ConnectionsUnrouted = "pygate.tcp.unrouted"; "{connection}", "Connections of TCP entrypoints that no route took.";
+        TcpConnections = "pygate.tcp.connections"; "{connection}", "Connections of TCP routes that have ended.";
+        TcpReceived = "pygate.tcp.io", "network.io.direction" = "receive"; "By", "Bytes of TCP routes, from and to clients.";
+        TcpSent = "pygate.tcp.io", "network.io.direction" = "transmit"; "By", "Bytes of TCP routes, from and to clients.";
         FloodsStopped = "pygate.http2.floods"; "{connection}", "HTTP/2 connections ended because their peer flooded them.";
         TlsFull = "pygate.tls.handshakes", "pygate.tls.result" = "full"; "{handshake}", "TLS handshakes with clients by how they ended.";
         TlsResumed = "pygate.tls.handshakes", "pygate.tls.result" = "resumed"; "{handshake}", "TLS handshakes with clients by how they ended.";

@@ -223,8 +223,7 @@ impl Compress {
         if matches!(length, BodyLength::Exact(n) if n < self.min_size) || fields.has(Known::ContentEncoding) {
             return None;
         }
-        let directives = fields.all(b"cache-control").flat_map(|line| line.split(|&b| b == b','));
-        if directives.into_iter().any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform")) {
+        if no_transform(fields) {
             return None;
         }
         let content_type = fields.get_known(Known::ContentType)?;
@@ -247,10 +246,16 @@ impl Compress {
     }
 }
 
+/// RFC 9111 §5.2.1.6 and §5.2.2.6: either side may forbid it.
+fn no_transform(fields: &Fields) -> bool {
+    let mut directives = fields.all(b"cache-control").flat_map(|line| line.split(|&b| b == b','));
+    fields.has(Known::CacheControl) && directives.any(|one| one.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
+}
+
 impl Policy for Compress {
     fn on_request(&self, cx: &mut RequestCx<'_>, slot: &mut u64) -> Flow {
         let fields = &cx.head.fields;
-        if fields.has(Known::AcceptEncoding) {
+        if fields.has(Known::AcceptEncoding) && !no_transform(fields) {
             *slot = negotiate(fields.all(b"accept-encoding"), &self.order).map_or(0, |coding| coding as u64);
         }
         if self.skip_with_cookies && fields.has(Known::Cookie) {
@@ -379,6 +384,16 @@ mod tests {
             assert_eq!(choice.is_some(), touched, "{status} {lines:?} {length:?}");
             assert_eq!(vary.is_some(), touched, "{status} {lines:?} {length:?}");
         }
+    }
+
+    #[test]
+    fn a_client_can_forbid_it() {
+        let policy = compile(json!({"compress": {}})).unwrap();
+        let mut stage = Stage::new("a", "/").field("accept-encoding", "br").field("cache-control", "no-transform");
+        assert!(matches!(stage.request(&policy), Flow::Next));
+        let mut head = ResponseHead { status: 200, length: BIG, ..ResponseHead::default() };
+        head.fields.append(b"content-type", b"text/html");
+        assert_eq!(stage.response(&policy, &mut head), None);
     }
 
     #[test]

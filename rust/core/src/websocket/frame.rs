@@ -3,7 +3,8 @@
 //! Rules:
 //! 1. A wrong byte is refused when it is seen, not when its frame is complete.
 //! 2. Only the shortest form of a length is one; lengths have 63 bits at most.
-//! 3. RSV1 may stand on the first frame of a message and only where an extension gave it a meaning; RSV2 and RSV3 never.
+//! 3. RSV1 may stand on the first frame of a message, and only where an extension gave it a meaning; RSV2 and RSV3
+//!    never.
 //! 4. Control frames are whole and at most [`MAX_CONTROL`] long; they may stand between the frames of a message.
 //! 5. Payload bytes are returned as ranges of the input, still masked; nothing is copied or kept but a header's start.
 
@@ -93,8 +94,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// `masked`: the bytes come from a client, so every frame must be masked; else none may be. `rsv1`: permessage-deflate
-    /// was agreed on.
+    /// `masked`: the bytes come from a client, so every frame must be masked; else none may be. `rsv1`: compression was
+    /// agreed on.
     pub fn new(masked: bool, rsv1: bool) -> Reader {
         Reader { masked, rsv1, open: false, have: 0, head: [0; MAX_HEADER], left: 0, length: 0 }
     }

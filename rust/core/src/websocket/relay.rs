@@ -3,11 +3,11 @@
 //! Rules:
 //! 1. Directions that nobody judges stream: each checked piece goes on as it came, frames and masks untouched. A judged
 //!    direction holds a message back until its verdict, and everything behind it, so that order is kept.
-//! 2. Pings, pongs and close frames go end to end, even past a held message's frames. Only our own pings, known by their
-//!    payload, are answered here.
-//! 3. After a close frame to a side nothing more is sent to it; after one from a side nothing more is read from it. A side
-//!    that has both is ended; one that breaks the protocol is told its code and ended, and the other side is told 1001
-//!    (upstream) or 1014 (client).
+//! 2. Pings, pongs and close frames go end to end, even past the first frames of a message that is being gathered. Only
+//!    answers to our own pings, known by their payload, end here.
+//! 3. After a close frame to a side nothing more is sent to it; after one from a side nothing more is read from it. A
+//!    side that has both is ended; one that breaks the protocol is told its code and ended, and the other side is told
+//!    1001 (upstream) or 1014 (client).
 //! 4. Nothing is put into the middle of a frame: what we have to say waits for its end, and where that cannot come the
 //!    side is cut.
 //! 5. A replaced message breaks the sender's compression context: from then on we compress that direction ourselves.
@@ -170,8 +170,8 @@ impl Relay {
         way.waiting.map(|kind| (kind, &way.from.payload[..]))
     }
 
-    /// Decides on the message of `from` and reads on behind it. Without one waiting nothing happens. `out` as in `feed`,
-    /// without ranges.
+    /// Decides on the message of `from` and reads on behind it; nothing happens if none waits. What it appends to `out`
+    /// holds no ranges.
     pub fn verdict(&mut self, from: Side, verdict: Verdict, now: Instant, out: &mut Vec<Out>) {
         let Some(kind) = self.way(from).waiting.take() else {
             return;
@@ -444,8 +444,8 @@ impl Relay {
         self.close_by.get_or_insert(now + self.options.close_timeout);
     }
 
-    /// Sends a close frame unless one was sent; in the middle of a frame it waits if that can still end, else the side is
-    /// cut.
+    /// Sends a close frame unless one was sent; in the middle of a frame it waits if that can still end, else the side
+    /// is cut.
     fn say_close(&mut self, to: Side, code: u16, wait: bool, out: &mut Vec<Out>) {
         let way = self.way(to);
         if way.is_deaf() {

@@ -506,11 +506,11 @@ fn a_slow_verdict_keeps_the_order() {
     let raw: Vec<Vec<u8>> = (0..3u8).map(|n| frame(Side::Client, Opcode::Binary, &[n; 10])).collect();
     bench.feed(Side::Client, &[&raw[0][..], &raw[1], &raw[2][..5]].concat());
     bench.feed(Side::Client, &raw[2][5..]);
-    for n in 0..3 {
+    for (n, frame) in raw.iter().enumerate() {
         assert!(bench.take(Side::Upstream).is_empty());
         assert_eq!(bench.relay.message(Side::Client), Some((Opcode::Binary, &[n as u8; 10][..])));
         bench.with(|relay, now, out| relay.verdict(Side::Client, Verdict::Pass, now, out));
-        assert_eq!(bench.take(Side::Upstream), raw[n]);
+        assert_eq!(&bench.take(Side::Upstream), frame);
     }
     assert_eq!(bench.relay.message(Side::Client), None);
     bench.with(|relay, now, out| relay.verdict(Side::Client, Verdict::Block(1008), now, out));
@@ -663,7 +663,8 @@ proptest! {
 
     #[test]
     fn broken_text_is_found_in_every_split_and_a_judge_never_sees_it(
-        bytes in prop::collection::vec(prop_oneof![Just(b'a'), 0x80u8..0xC0, Just(0xC3), Just(0xE2), Just(0xF0)], 0..12),
+        bytes in prop::collection::vec(
+            prop_oneof![Just(b'a'), 0x80u8..0xC0, Just(0xC3), Just(0xE2), Just(0xF0)], 0..12),
         sizes in prop::collection::vec(0usize..4, 0..4),
         compressed: bool, judge: bool,
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
@@ -713,7 +714,10 @@ proptest! {
                     bench.with(|relay, now, out| relay.verdict(side, verdict, now, out));
                 }
                 8 | 9 => bench.feed(side, &raw_close(side)),
-                10 => bench.with(|relay, now, out| relay.gone(if bytes.len() % 2 == 0 { side } else { side.other() }, now, out)),
+                10 => {
+                    let lost = if bytes.len() % 2 == 0 { side } else { side.other() };
+                    bench.with(|relay, now, out| relay.gone(lost, now, out));
+                }
                 _ => bench.tick_after(bytes.len() as u64),
             }
         }

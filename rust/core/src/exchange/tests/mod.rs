@@ -12,7 +12,8 @@ mod retries;
 mod streams;
 mod world;
 
-use super::{Engine, UpWire};
+use super::connection::UpWire;
+use super::Engine;
 
 impl Engine {
     /// What must hold between any two callbacks.
