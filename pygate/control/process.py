@@ -36,6 +36,7 @@ from pygate.control.worker_process import WorkerProcess
 from pygate.guard.compile import Unavailable
 
 if TYPE_CHECKING:
+    from pygate.control.certificates.keeper import Keeper
     from pygate.telemetry import Telemetry
 
 log = logging.getLogger("pygate.control")
@@ -93,8 +94,9 @@ class Control:
         self.serving = False
         self.stopping = False
         self.admin: Listener | None = None
-        #: There while its duty runs.
+        #: There while their duties run.
         self.telemetry: Telemetry | None = None
+        self.certificates: Keeper | None = None
         self._notifier = Notifier(os.environ)
         self._inheritance = Inheritance.take(os.environ)
         self._run = RunDir(options.run_dir, self._inheritance.lock if self._inheritance else None)
