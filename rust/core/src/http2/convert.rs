@@ -71,7 +71,7 @@ pub fn request(
             }
             _ if is_connection_field(known) => return Err(Violation::bad("connection field in HTTP/2")),
             Known::Trailer | Known::Http2Settings | Known::ProxyAuthorization => {}
-            Known::Other if shadows_known(name) => {}
+            Known::Other if shadows_known(name) || !limits.admits(name)? => {}
             _ => head.fields.append_known(known, name, value),
         }
     }
