@@ -40,7 +40,9 @@ pub fn target(data: &[u8]) {
             .query()
             .unwrap_or_default()
             .split(|&b| b == b'&')
-            .map(|pair| pygate_core::message::form_decoded(pair.split(|&b| b == b'=').next().unwrap_or_default()).collect())
+            .map(|pair| {
+                pygate_core::message::form_decoded(pair.split(|&b| b == b'=').next().unwrap_or_default()).collect()
+            })
             .collect();
         for name in names {
             let mut without = once.clone();
@@ -76,10 +78,14 @@ pub fn route_expression(data: &[u8]) {
     // Printing may be longer than what may be read, never different.
     match normal_form(&printed) {
         Ok(again) => assert_eq!(again, printed),
-        Err(problem) => assert!(problem.message.contains("longer than") || problem.message.contains("nested"), "{problem:?}"),
+        Err(problem) => {
+            assert!(problem.message.contains("longer than") || problem.message.contains("nested"), "{problem:?}")
+        }
     }
     let matches = serde_json::to_string(text).expect("a JSON text");
-    let routes = format!(r#"[{{"name": "a", "match": {matches}, "service": "s"}}, {{"name": "b", "match": {{"path": "/**"}}, "service": "s"}}]"#);
+    let routes = format!(
+        r#"[{{"name": "a", "match": {matches}, "service": "s"}}, {{"name": "b", "match": {{"path": "/**"}}, "service": "s"}}]"#
+    );
     let routes: Vec<_> = serde_json::from_str(&routes).expect("two routes");
     let Ok(table) = RouteTable::compile(&routes, &["web".to_owned()]) else { return };
     let peer = Peer { ip: [10, 1, 2, 3].into(), ..Peer::default() };

@@ -98,7 +98,8 @@ impl World {
 
     /// Number of the new client's side.
     pub fn client(&mut self) -> Option<usize> {
-        let id = self.engine.accept(self.now, "web", [192, 0, 2, 7].into(), 4711)?;
+        let id = self.engine.accept(self.now, "web", [192, 0, 2, 7].into(), 4711, None)?;
+        self.engine.opened(self.now);
         let number = self.add(ConnId::Down(id), State::Open);
         self.perform(b"");
         Some(number)
@@ -235,7 +236,7 @@ impl World {
 
     fn carry_out(&mut self, action: &Action, input: &[u8], gone: &mut Vec<ConnId>, asked: &mut Vec<usize>) {
         match action {
-            Action::Write { conn, data } => self.deliver(*conn, data),
+            Action::Write { conn, data } | Action::Sealed { conn, data } => self.deliver(*conn, data),
             Action::WriteInput { conn, start, end } => self.deliver(*conn, &input[*start..*end]),
             Action::WriteEof(conn) => self.side(*conn).eof = true,
             Action::Close(conn) | Action::Abort(conn) => {

@@ -234,12 +234,7 @@ impl Engine {
     }
 
     /// TLS for a connection to `endpoint`, offering what the service speaks.
-    fn secure_client(
-        &mut self,
-        service: &ServicePlan,
-        endpoint: &EndpointPlan,
-        upgrade: bool,
-    ) -> Option<tls::Client> {
+    fn secure_client(&mut self, service: &ServicePlan, endpoint: &EndpointPlan, upgrade: bool) -> Option<tls::Client> {
         let plan = self.tls.as_ref()?.client(&service.name)?;
         let host = match &endpoint.address {
             Address::Tcp { host, .. } => host.as_str(),
