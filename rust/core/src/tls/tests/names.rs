@@ -203,10 +203,10 @@ fn challenges_are_answered_and_nothing_else_under_their_protocol() {
     pair.feed(&hello).unwrap();
     let mut out = Vec::new();
     pair.server.output(&mut out);
-    pair.to_client(&out).unwrap();
+    pair.deliver(&out).unwrap();
     assert_eq!(pair.client.alpn_protocol(), Some(&b"acme-tls/1"[..]));
     assert_eq!(client.leaf(), leaf(&material.alpn_challenges[0]));
-    let fed = pair.to_server().unwrap();
+    let fed = pair.flush().unwrap();
     assert!(fed.peer_closed && !fed.handshake_done, "it is over when it is done");
     // Other names, and other protocols beside it, are no challenge.
     for (host, alpn) in [("a.example.com", &["acme-tls/1"][..]), ("new.example", &["acme-tls/1", "h2"])] {
