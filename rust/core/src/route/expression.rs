@@ -28,8 +28,14 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("Query", "a name, and a value unless presence is enough: Query(`debug`)"),
     ("QueryRegexp", "a name and a regular expression: QueryRegexp(`page`, `[0-9]+`)"),
     ("ClientIP", "one or more CIDR blocks: ClientIP(`10.0.0.0/8`)"),
-    ("ClientCert", "subject, san or fingerprint, and a value unless presence is enough: ClientCert(`san`, `a.example`)"),
-    ("ClientCertRegexp", "subject, san or fingerprint and a regular expression: ClientCertRegexp(`subject`, `.*,O=Acme`)"),
+    (
+        "ClientCert",
+        "subject, san or fingerprint, and a value unless presence is enough: ClientCert(`san`, `a.example`)",
+    ),
+    (
+        "ClientCertRegexp",
+        "subject, san or fingerprint and a regular expression: ClientCertRegexp(`subject`, `.*,O=Acme`)",
+    ),
 ];
 
 /// Reads an expression; the problem's path is empty.
