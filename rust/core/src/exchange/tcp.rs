@@ -36,7 +36,8 @@ impl Engine {
         let revision = down.revision.clone();
         let plan = &revision.entrypoints[down.peer.entrypoint as usize];
         let route = revision.tcp.find(&seen(&down.peer, hello.as_ref(), None));
-        let passed = route.filter(|r| revision.routes[*r as usize].tcp.as_ref().is_some_and(|t| t.tls == TcpTls::Passthrough));
+        let passed =
+            route.filter(|r| revision.routes[*r as usize].tcp.as_ref().is_some_and(|t| t.tls == TcpTls::Passthrough));
         if passed.is_some() {
             down.kept = kept;
             return self.begin_bytes(id, passed);

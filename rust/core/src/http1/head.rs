@@ -4,7 +4,9 @@
 //! 1. One pass. Framing, connection and gateway-owned fields are taken out while the rest is copied.
 //! 2. A name written with `_` for `-` that would then be a name the gateway knows is dropped: some
 //!    origins read it as that name (CVE-2026-39858).
-//! 3. `Connection` may nominate only fields that neither frame the message nor carry identity.
+//! 3. A method has no lower-case letter: some origins read `get` as GET, which no rule on methods here would
+//!    have seen (found by `tests/differential`; no registered method has one).
+//! 4. `Connection` may nominate only fields that neither frame the message nor carry identity.
 
 use super::Violation;
 use crate::config::Underscores;
@@ -94,6 +96,9 @@ pub fn parse_request(raw: &[u8], limits: &HeadLimits, head: &mut RequestHead) ->
         return Err(Violation::bad("malformed request line"));
     };
     head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    if method.bytes().any(|b| b.is_ascii_lowercase()) {
+        return Err(Violation::bad("lower-case letter in the method"));
+    }
     head.method = Method::parse(method.as_bytes()).ok_or(Violation::bad("malformed method"))?;
 
     let mut reader = FieldReader::default();

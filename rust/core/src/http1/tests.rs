@@ -68,6 +68,8 @@ fn request_heads_that_are_refused() {
         ("HTTP/0.9", "GET /\r\n\r\n".into(), bad),
         ("HTTP/1.32", with("GET / HTTP/1.32", ""), Code::VersionNotSupported),
         ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\n".into(), Code::VersionNotSupported),
+        ("method in lower case", with("get / HTTP/1.1", ""), bad),
+        ("method with a lower-case letter", with("POSt / HTTP/1.1", ""), bad),
         ("method with a bracket", with("GE(T / HTTP/1.1", ""), bad),
         ("two spaces", with("GET  / HTTP/1.1", ""), bad),
         ("tab in the request line", with("GET\t/ HTTP/1.1", ""), bad),

@@ -1,6 +1,7 @@
 //! The engine in virtual time, between scripted clients and upstreams.
 
 mod answers;
+mod compressed;
 mod deadlines;
 mod durability;
 mod guarded;
