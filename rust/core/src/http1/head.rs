@@ -4,7 +4,9 @@
 //! 1. One pass. Framing, connection and gateway-owned fields are taken out while the rest is copied.
 //! 2. A name written with `_` for `-` that would then be a name the gateway knows is dropped: some
 //!    origins read it as that name (CVE-2026-39858).
-//! 3. `Connection` may nominate only fields that neither frame the message nor carry identity.
+//! 3. A method has no lower-case letter: some origins read `get` as GET, which no rule on methods here would
+//!    have seen (found by `tests/differential`; no registered method has one).
+//! 4. `Connection` may nominate only fields that neither frame the message nor carry identity.
 
 use super::Violation;
 use crate::config::Underscores;
@@ -96,6 +98,9 @@ pub fn parse_request(raw: &[u8], limits: &HeadLimits, head: &mut RequestHead) ->
         return Err(Violation::bad("malformed request line"));
     };
     head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    if method.bytes().any(|b| b.is_ascii_lowercase()) {
+        return Err(Violation::bad("lower-case letter in the method"));
+    }
     head.method = Method::parse(method.as_bytes()).ok_or(Violation::bad("malformed method"))?;
 
     let mut reader = FieldReader::default();
@@ -187,12 +192,16 @@ pub fn parse_trailers(raw: &[u8], trailers: &mut Fields) -> Result<(), Violation
             return Err(Violation::bad("control character in a trailer"));
         }
         let name = line.name.as_bytes();
-        // Only fields without a meaning to the gateway may come late.
-        if Known::of(name) == Known::Other && !shadows_known(name) && !must_come_early(name) {
+        if is_plain_trailer(name) {
             trailers.append(name, line.value);
         }
     }
     Ok(())
+}
+
+/// Only fields without a meaning to the gateway may come late.
+pub(crate) fn is_plain_trailer(name: &[u8]) -> bool {
+    Known::of(name) == Known::Other && !shadows_known(name) && !must_come_early(name)
 }
 
 /// Fields beyond the known ones that whoever reads a message needs before its content: modifiers, conditions,
@@ -361,7 +370,7 @@ impl<'b> FieldReader<'b> {
 }
 
 /// RFC 9110 §8.6, digits only: no sign, list, space or leading zero.
-fn content_length(value: &[u8]) -> Result<u64, Violation> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Violation> {
     let plain = !value.is_empty()
         && value.len() <= 18
         && value.iter().all(u8::is_ascii_digit)
@@ -373,7 +382,7 @@ fn content_length(value: &[u8]) -> Result<u64, Violation> {
 }
 
 /// `X_Forwarded_For` and its like: with `-` for `_` the gateway would know it.
-fn shadows_known(name: &[u8]) -> bool {
+pub(crate) fn shadows_known(name: &[u8]) -> bool {
     if memchr::memchr(b'_', name).is_none() {
         return false;
     }
@@ -419,7 +428,7 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, limits: &HeadLimits, head: &mut 
 }
 
 /// `host[:port]` without userinfo (RFC 9110 §7.2), lower-cased; a final dot is dropped.
-fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
+pub(crate) fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
     const BAD: Violation = Violation::bad("malformed host");
     let (host, port) = if raw.first() == Some(&b'[') {
         let end = memchr::memchr(b']', raw).ok_or(BAD)?;

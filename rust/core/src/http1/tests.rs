@@ -76,6 +76,8 @@ fn request_heads_that_are_refused() {
         ("a space in the target", with("GET /a b HTTP/1.1", ""), bad),
         ("a space in the method", with("GE T / HTTP/1.1", ""), bad),
         ("space before the version", with("GET /  HTTP/1.1", ""), bad),
+        ("method in lower case", with("get / HTTP/1.1", ""), bad),
+        ("method with a lower-case letter", with("POSt / HTTP/1.1", ""), bad),
         ("method with a bracket", with("GE(T / HTTP/1.1", ""), bad),
         ("two spaces", with("GET  / HTTP/1.1", ""), bad),
         ("tab in the request line", with("GET\t/ HTTP/1.1", ""), bad),

@@ -28,6 +28,7 @@ mod explain;
 mod expression;
 mod index;
 mod pattern;
+pub mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -153,6 +154,12 @@ impl RouteTable {
         });
         allow.to_string().into_bytes()
     }
+}
+
+/// An expression as it is printed: reading that again gives the same. For the fuzz targets.
+#[doc(hidden)]
+pub fn normal_form(expression: &str) -> Result<String, Problem> {
+    expression::parse(expression).map(|tree| tree.to_string())
 }
 
 impl Entry {
