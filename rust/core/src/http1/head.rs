@@ -90,6 +90,8 @@ pub fn parse_request(raw: &[u8], limits: &HeadLimits, head: &mut RequestHead) ->
     match parsed.parse_with_uninit_headers(raw, &mut slots[..limits.fields.min(MAX_FIELDS)]) {
         Ok(httparse::Status::Complete(n)) if n == raw.len() => {}
         Ok(_) => return Err(Violation::bad("malformed head")),
+        // RFC 9112 §3: what is no version at all makes a malformed line, not another version.
+        Err(httparse::Error::Version) if !names_version(raw) => return Err(Violation::bad("malformed request line")),
         Err(error) => return Err(tokeniser(error)),
     }
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
@@ -488,6 +490,16 @@ static HOST: [u8; 256] = {
 fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// Whether the request line has a third word of the form `HTTP/1.1` (RFC 9112 §2.3) and ends there.
+fn names_version(raw: &[u8]) -> bool {
+    let line = memchr::memchr(b'\r', raw).map_or(raw, |end| &raw[..end]);
+    let version = line.splitn(3, |&b| b == b' ').nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
+    let digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    version.is_some_and(|v| {
+        v.iter().position(|&b| b == b'.').is_some_and(|dot| digits(&v[..dot]) && digits(&v[dot + 1..]))
+    })
 }
 
 fn tokeniser(error: httparse::Error) -> Violation {
