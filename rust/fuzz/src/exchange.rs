@@ -119,7 +119,10 @@ fn step(world: &mut World, client: &mut usize, letter: u8, payload: &[u8], split
         }
         b't' => {
             let units = payload.first().copied().unwrap_or(b'1');
-            world.advance(Duration::from_millis(100) * u32::from(units - units.min(b'0')).max(1), Duration::from_millis(100));
+            world.advance(
+                Duration::from_millis(100) * u32::from(units - units.min(b'0')).max(1),
+                Duration::from_millis(100),
+            );
         }
         b'e' => world.eof(*client),
         b'E' => upstream.into_iter().for_each(|side| world.eof(side)),
@@ -207,7 +210,9 @@ fn judge_request(request: &Message, wanted: &[Message]) -> Vec<u8> {
     let guarded = request.target().starts_with(b"/g/") || request.target() == b"/g";
     let same = wanted.iter().any(|sent| {
         let body = if request.complete { sent.body == request.body } else { sent.body.starts_with(&request.body) };
-        sent.method() == request.method() && canonical(sent.target()) == Some(request.target().to_vec()) && (body || guarded)
+        sent.method() == request.method()
+            && canonical(sent.target()) == Some(request.target().to_vec())
+            && (body || guarded)
     });
     assert!(same, "no client sent {request:?}");
     one("x-request-id")

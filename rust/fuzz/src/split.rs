@@ -23,7 +23,8 @@ impl Split {
 
 fn chosen(data: &[u8]) -> Vec<&[u8]> {
     // FNV-1a over all bytes, then xorshift from piece to piece.
-    let mut state = data.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    let mut state =
+        data.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
     let (mut pieces, mut rest) = (Vec::new(), data);
     while !rest.is_empty() {
         state ^= state << 13;

@@ -119,7 +119,11 @@ fn assert_no_framing(fields: &Fields, upgrade: bool) {
             "trailer",
             "transfer-encoding",
         ];
-        assert!(!forbidden.iter().any(|f| f.as_bytes() == dashed), "{:?} came through", name.escape_ascii().to_string());
+        assert!(
+            !forbidden.iter().any(|f| f.as_bytes() == dashed),
+            "{:?} came through",
+            name.escape_ascii().to_string()
+        );
         assert!(upgrade || dashed != b"upgrade", "upgrade came through");
         assert!(name.contains(&b'_') || (known == Known::of(&dashed)), "a known name went unknown");
         let clean = |b: &u8| !matches!(b, b'\r' | b'\n' | 0);
@@ -145,13 +149,8 @@ fn read_back(head: &RequestHead) {
         (BodyLength::None, Method::Post | Method::Put | Method::Patch) => BodyLength::Exact(0),
         (other, _) => other,
     };
-    let expected = RequestHead {
-        version: again.version,
-        scheme: again.scheme,
-        expect_continue: false,
-        length,
-        ..head.clone()
-    };
+    let expected =
+        RequestHead { version: again.version, scheme: again.scheme, expect_continue: false, length, ..head.clone() };
     let lines = |head: &RequestHead| {
         // A field may move: `upgrade` goes last.
         let mut lines: Vec<_> = head.fields.iter().map(|(_, n, v)| (n.to_ascii_lowercase(), v.to_vec())).collect();

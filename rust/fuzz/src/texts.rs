@@ -40,7 +40,9 @@ pub fn target(data: &[u8]) {
             .query()
             .unwrap_or_default()
             .split(|&b| b == b'&')
-            .map(|pair| pygate_core::message::form_decoded(pair.split(|&b| b == b'=').next().unwrap_or_default()).collect())
+            .map(|pair| {
+                pygate_core::message::form_decoded(pair.split(|&b| b == b'=').next().unwrap_or_default()).collect()
+            })
             .collect();
         for name in names {
             let mut without = once.clone();
@@ -76,10 +78,14 @@ pub fn route_expression(data: &[u8]) {
     // Printing may be longer than what may be read, never different.
     match normal_form(&printed) {
         Ok(again) => assert_eq!(again, printed),
-        Err(problem) => assert!(problem.message.contains("longer than") || problem.message.contains("nested"), "{problem:?}"),
+        Err(problem) => {
+            assert!(problem.message.contains("longer than") || problem.message.contains("nested"), "{problem:?}")
+        }
     }
     let matches = serde_json::to_string(text).expect("a JSON text");
-    let routes = format!(r#"[{{"name": "a", "match": {matches}, "service": "s"}}, {{"name": "b", "match": {{"path": "/**"}}, "service": "s"}}]"#);
+    let routes = format!(
+        r#"[{{"name": "a", "match": {matches}, "service": "s"}}, {{"name": "b", "match": {{"path": "/**"}}, "service": "s"}}]"#
+    );
     let routes: Vec<_> = serde_json::from_str(&routes).expect("two routes");
     let Ok(table) = RouteTable::compile(&routes, &["web".to_owned()]) else { return };
     let peer = Peer { ip: [10, 1, 2, 3].into(), ..Peer::default() };
@@ -158,7 +164,10 @@ pub fn json_reader(data: &[u8]) {
             assert!(masked.is_empty());
             continue;
         }
-        let second = plan.judge(kind, &masked, &mut Vec::new()).expect("what was masked can be judged");
+        // What was text may now begin as JSON does: a mask is written in brackets.
+        let json = data.trim_ascii_start().first().is_some_and(|b| matches!(b, b'{' | b'['));
+        let again = if kind == ContentKind::Unknown && !json { ContentKind::Text } else { kind };
+        let second = plan.judge(again, &masked, &mut Vec::new()).expect("what was masked can be judged");
         assert_eq!(second.findings, [], "left in {}", masked.escape_ascii());
         if parsed.is_ok() && kind == ContentKind::Json {
             serde_json::from_slice::<serde_json::Value>(&masked).expect("masking leaves JSON");

@@ -69,7 +69,10 @@ fn key(conn: ConnId) -> (bool, u32) {
 impl World {
     pub fn new(revision: Arc<Revision>) -> World {
         let file = tempfile::tempfile().expect("a file");
-        let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).expect("shared memory"));
+        // Small, as clearing it would take most of the time; the metrics' part is then too small and takes no counts.
+        let mut layout = Layout::for_workers(1);
+        layout.words.iter_mut().for_each(|words| *words = (*words).min(1 << 10));
+        let shared = Arc::new(Shared::format(&file, layout).expect("shared memory"));
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         World {
             engine: Engine::new(shared, 0, [1, 2, 3, 4], revision, now),
