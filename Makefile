@@ -12,6 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.stamp-packages
 EXTENSION := $(VENV)/.stamp-extension
+# An ACME server for tests, and a DNS server that answers 127.0.0.1 to everything.
+PEBBLE := github.com/letsencrypt/pebble/v2/cmd
+PEBBLE_VERSION := v2.10.1
+GO_INSTALL := GOFLAGS=-mod=mod GOBIN=$(CURDIR)/$(BIN) go install
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name target -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print)
 
 .PHONY: help
@@ -51,7 +55,9 @@ test: dev packages lint test-rust test-python  ## Every test: linters, types, ca
 
 .PHONY: packages
 packages:
-	@.ci/need nginx:nginx-light haproxy caddy node:nodejs wrk valgrind curl
+	@.ci/need nginx:nginx-light haproxy caddy node:nodejs wrk valgrind curl h2load:nghttp2-client
+	@[ -x $(BIN)/pebble-challtestsrv ] || { .ci/need go:golang-go && $(GO_INSTALL) $(PEBBLE)/pebble@$(PEBBLE_VERSION) \
+		&& $(GO_INSTALL) $(PEBBLE)/pebble-challtestsrv@$(PEBBLE_VERSION); }
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || .ci/need --package libfaketime
 
 SECONDS ?= 60
@@ -73,6 +79,8 @@ differential: dev packages  ## pygate and its peers before five origins: who rea
 lint: $(EXTENSION)  ## rustfmt, clippy, ruff, mypy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo fmt --manifest-path bench/tools/Cargo.toml --check
+	cargo clippy --quiet --manifest-path bench/tools/Cargo.toml --target-dir target/tools --all-targets -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

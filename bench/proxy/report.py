@@ -37,6 +37,12 @@ BUDGETS = [
     Budget("body10m_up_vs_haproxy", "body10m-up", "haproxy", _ratio, 1.0),
     Budget("idle_kb", "memory", "pygate", lambda row: row.kb_per_connection, 4.0),
     Budget("rss_mb", "memory", "pygate", lambda row: row.rss_mb, 80.0),
+    Budget("tls_get_vs_nginx", "tls-get", "nginx", _ratio, 1.0),
+    Budget("tls_handshake_vs_nginx", "tls-handshake", "nginx", _ratio, 0.9),
+    Budget("idle_tls_kb", "memory-tls", "pygate", lambda row: row.kb_per_connection, 32.0),
+    Budget("h2_vs_nginx", "h2-10", "nginx", _ratio, 0.6),
+    Budget("ws_vs_nginx", "ws", "nginx", _ratio, 1.0),
+    Budget("grpc_vs_envoy", "grpc", "envoy", _ratio, 0.5),
     Budget("reload_failed", "reload", "pygate", lambda row: row.errors, 0),
 ]
 #: The longest a worker's loop was late for its tick, read from the metrics it keeps in shared memory.

@@ -6,8 +6,10 @@ import argparse
 import sys
 from typing import Any
 
-from pygate.cli.terminal import print_json, print_problems, style
+from pygate.cli.terminal import print_json, print_problems, print_warnings, style
 from pygate.config import load
+from pygate.config.problem import Problem
+from pygate.control import certificates
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -19,12 +21,20 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", nargs="?", default="pygate.toml", help="file or directory (default: %(default)s)")
+    parser.add_argument(
+        "--no-files",
+        action="store_true",
+        help="leave out certificates and keys, where they are not at hand",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     loaded = load(args.path)
+    warnings: list[Problem] = []
+    if not loaded.problems and not args.no_files:
+        loaded.problems, warnings = certificates.examine(loaded)
     if args.json:
         print_json(
             {
@@ -32,11 +42,14 @@ def run(args: argparse.Namespace) -> int:
                 "revision": loaded.revision if not loaded.problems else None,
                 "files": [str(f) for f in loaded.files],
                 "problems": [p.as_dict() for p in loaded.problems],
+                "warnings": [w.as_dict() for w in warnings],
             }
         )
     elif loaded.problems:
+        print_warnings(warnings, loaded.texts, sys.stdout)
         print_problems(loaded.problems, loaded.texts, sys.stdout)
     else:
+        print_warnings(warnings, loaded.texts, sys.stdout)
         paint = style(sys.stdout)
         counts = ", ".join(f"{len(loaded.value.get(k, ()))} {k}" for k in ("entrypoints", "routes", "services"))
         print(f"{paint.green('ok')}: revision {paint.bold(loaded.revision)}, {counts}, {len(loaded.files)} file(s)")

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     # The control process is the only user of these: other verbs must start fast.
     import uvloop
 
-    from pygate.control import waiter
+    from pygate.control import certificates, waiter
     from pygate.control.listeners import ListenError
     from pygate.control.process import Control, Options, StartError
     from pygate.control.rundir import RunDirError, default_run_dir
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     config = Path(args.config) if args.config else tour.quickstart() if args.demo else Path("pygate.toml")
     loaded = load(config)
+    if not loaded.problems:
+        loaded.problems = certificates.check(loaded)
     if loaded.problems:
         print_problems(loaded.problems, loaded.texts, sys.stderr)
         return 2

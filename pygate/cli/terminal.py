@@ -22,6 +22,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
+def print_warnings(warnings: list[Problem], texts: dict[Any, str], stream: TextIO) -> None:
+    """What stops nobody, a blank line after each."""
+    for warning in warnings:
+        print(render(warning, texts, style(stream), warning=True), end="\n\n", file=stream)
+
+
 def print_problems(problems: list[Problem], texts: dict[Any, str], stream: TextIO) -> None:
     """All problems, a blank line between two of them, and how many there are."""
     paint = style(stream)

@@ -47,12 +47,23 @@ class Loaded:
     packs: bytes = b""
     #: Source of every plugin that is a file, by plugin name.
     plugins: dict[str, bytes] = field(default_factory=dict)
+    #: Where everything stands, for problems found later.
+    source: Source = field(default_factory=Source, repr=False)
 
     def ensure(self) -> Loaded:
         """Itself, or `ConfigError` with all problems."""
         if self.problems:
             raise ConfigError(self.problems)
         return self
+
+    @property
+    def base(self) -> Path:
+        """The directory that paths in the configuration are relative to."""
+        return self.files[0].parent if self.files else Path()
+
+    def locate(self, problem: Problem) -> Problem:
+        """Fills in where a problem stands."""
+        return self.source.locate(problem)
 
     def write(self, directory: Path) -> None:
         """Writes what workers compile into an empty directory. Slow where it has rule packs."""
@@ -104,6 +115,7 @@ def load(path: str | Path) -> Loaded:
         source.stamps,
         packs,
         plugins,
+        source,
     )
 
 
@@ -234,8 +246,11 @@ _REFERENCES_ONLY = (("admin", "token"),)
 
 def _literal_secrets(source: Source) -> list[Problem]:
     problems = []
-    for section, key in _REFERENCES_ONLY:
-        table = source.value.get(section)
+    tables = {section: (source.value.get(section), key, "PYGATE_ADMIN_TOKEN") for section, key in _REFERENCES_ONLY}
+    accounts = source.value.get("acme")
+    for name, account in accounts.items() if isinstance(accounts, dict) else ():
+        tables[f"acme.{name}"] = (account, "eab_hmac_key", "EAB_HMAC_KEY")
+    for section, (table, key, variable) in tables.items():
         value = table.get(key) if isinstance(table, dict) else None
         if isinstance(value, str) and value and not is_reference(value):
             problems.append(
@@ -243,7 +258,7 @@ def _literal_secrets(source: Source) -> list[Problem]:
                     f"{section}.{key}",
                     f"`{section}.{key}` must be a reference, not the secret itself",
                     expected="`env:NAME` or `file:PATH`",
-                    help=f'write {key} = "env:PYGATE_ADMIN_TOKEN" and set that variable',
+                    help=f'write {key} = "env:{variable}" and set that variable',
                 )
             )
     return problems

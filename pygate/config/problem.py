@@ -97,9 +97,9 @@ class Style:
         return self.paint("2", text)
 
 
-def render(problem: Problem, texts: dict[Path, str], style: Style) -> str:
+def render(problem: Problem, texts: dict[Path, str], style: Style, warning: bool = False) -> str:
     """The problem as several lines of text, with the source line it is about."""
-    out = [style.red("error") + style.bold(f": {problem.message}")]
+    out = [(style.yellow("warning") if warning else style.red("error")) + style.bold(f": {problem.message}")]
     width = max((len(str(p.line)) for p in (problem.place, problem.other) if p), default=1)
     bar = style.blue("|")
     if problem.place:

@@ -212,7 +212,7 @@ def _merge_table(into: Source, part: Source, old: dict[str, Any], new: dict[str,
 
 
 #: Tables of named things: what stands in them belongs to one file each.
-_NAMED = ("entrypoints", "services", "policies", "plugins")
+_NAMED = ("entrypoints", "services", "policies", "plugins", "certificates", "acme")
 
 
 def _is_name(path: str) -> bool:

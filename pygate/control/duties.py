@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pygate.control")
 
-DUTIES = ("pygate.admin.server", "pygate.control.health", "pygate.telemetry.duty")
+DUTIES = (
+    "pygate.admin.server",
+    "pygate.control.health",
+    "pygate.telemetry.duty",
+    "pygate.control.certificates.duty",
+)
 
 FIRST_DELAY = 0.5
 MOST_DELAY = 30.0

@@ -8,6 +8,8 @@ Rules:
    does a new control process (shared memory remembers). Without a control process the last findings stay in force.
 3. A check is one GET on a connection of its own, over within its timeout, and reads a bounded number of bytes. Any
    2xx is healthy; everything else, nonsense included, is not.
+4. With `grpc`, it is one call of the gRPC health protocol instead (`grpc_health`), under the same terms: `SERVING` is
+   healthy.
 """
 
 from __future__ import annotations
@@ -157,7 +159,15 @@ async def check(target: HealthTarget) -> str:
     """Checks one endpoint once; returns why it failed, or an empty string."""
     try:
         async with asyncio.timeout(target["timeout"]):
-            await _probe(target)
+            if target["grpc"] is None:
+                await _probe(target)
+            else:
+                # Imported where it is used: grpcio is big, and most gateways check over HTTP.
+                from pygate.control.grpc_health import serving
+
+                reason = await serving(target, target["grpc"])
+                if reason:
+                    raise Unhealthy(reason)
     except TimeoutError:
         return f"no answer within {target['timeout']:g} s"
     except (OSError, Unhealthy) as e:

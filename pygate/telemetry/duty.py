@@ -55,7 +55,7 @@ def _control_families(control: Control) -> list[Family]:
     workers.points = [Point({"pygate.state": state}, states.count(state)) for state in sorted(set(states))]
     good = Family("pygate.config.last_reload.ok", "1 when the last configuration read was put in force.", "", "gauge")
     good.points = [Point({}, int(control.last_reload.ok))]
-    return [reloads, restarts, workers, good]
+    return [reloads, restarts, workers, good, *(control.certificates.families() if control.certificates else ())]
 
 
 def _directory(config: Path) -> Path:

@@ -68,8 +68,15 @@ def play(story: Callable[[], Awaitable[None]]) -> None:
 
 
 def config(urls: list[str], **health: Any) -> dict[str, Any]:
-    settings = {"path": "/healthz", "interval": "20ms", "timeout": "500ms", "healthy_after": 2, "unhealthy_after": 3}
-    return {"services": {"s": {"endpoints": urls, "health": settings | health}}}
+    settings: dict[str, Any] = {
+        "path": "/healthz",
+        "interval": "20ms",
+        "timeout": "500ms",
+        "healthy_after": 2,
+        "unhealthy_after": 3,
+    }
+    settings |= health
+    return {"services": {"s": {"endpoints": urls, "health": settings}}}
 
 
 def target(url: str, **health: Any) -> _core.HealthTarget:
@@ -314,6 +321,7 @@ def test_targets_follow_the_configuration(shared: _core.Shared) -> None:
         "socket": "",
         "host_header": "[::1]",
         "path": "/up",
+        "grpc": None,
         "interval": 5.0,
         "timeout": 2.0,
         "healthy_after": 2,

@@ -79,7 +79,7 @@ fn exchange_get() {
     let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).unwrap());
     let mut clock = Now { mono: Instant(1_000_000_000), wall_ns: 1_700_000_000_000_000_000 };
     let mut engine = pygate_core::exchange::Engine::new(shared, 0, [1, 2, 3, 4], revision, clock);
-    let down = engine.accept(clock, "web", [127, 0, 0, 1].into(), 40_000).unwrap();
+    let down = engine.accept(clock, "web", [127, 0, 0, 1].into(), 40_000, None).unwrap();
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n{:1024}", "x");
     let mut records = Vec::with_capacity(4096);
     count(|_| {
@@ -138,6 +138,7 @@ fn route(host: usize, path: usize) -> Route {
         audit: Default::default(),
         plugins: Vec::new(),
         expose_revision: false,
+        websocket: None,
     }
 }
 

@@ -32,6 +32,8 @@ codes! {
     NotImplemented = "not-implemented", 501, "Not implemented", "A transfer coding other than chunked, or CONNECT.";
     ExpectationFailed = "expectation-failed", 417, "Expectation failed", "An `Expect` other than 100-continue.";
     VersionNotSupported = "version-not-supported", 505, "HTTP version not supported", "Neither HTTP/1.0 nor HTTP/1.1.";
+    Misdirected = "misdirected", 421, "Wrong connection", "The host has another certificate or other TLS options than the name this connection was opened for; open one for it.";
+    TooEarly = "too-early", 425, "Too early", "The request is not safe and came as TLS 1.3 early data, which may be a replay; send it again after the handshake.";
     NoRoute = "no-route", 404, "No route matches", "No route of the revision in force matches; `pygate explain` says why.";
     MethodNotAllowed = "method-not-allowed", 405, "Method not allowed", "Routes match the target but not the method; `allow` lists those that do.";
     Unauthenticated = "unauthenticated", 401, "Authentication required", "Credentials are missing or wrong.";
@@ -44,6 +46,7 @@ codes! {
     CircuitOpen = "circuit-open", 503, "Circuit breaker open", "The service failed too often lately; it is probed again shortly.";
     NoEndpoint = "no-endpoint", 503, "No healthy endpoint", "Every endpoint of the service is down, ejected or at its cap.";
     ConnectFailed = "connect-failed", 502, "Upstream unreachable", "The connection was refused or failed.";
+    UpstreamTls = "upstream-tls", 502, "Upstream TLS failed", "The endpoint's certificate was not accepted, or the handshake failed; the log says why.";
     ConnectTimeout = "connect-timeout", 504, "Upstream connect timeout", "The connection was not established in time.";
     UpstreamTimeout = "upstream-timeout", 504, "Upstream timeout", "The upstream did not answer in time.";
     UpstreamReset = "upstream-reset", 502, "Upstream closed early", "The upstream closed the connection before its answer was complete.";

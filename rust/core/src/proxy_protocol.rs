@@ -3,7 +3,7 @@
 //! Rules: only the formats of the specification, to the letter; a header longer than [`MAX`] is refused;
 //! TLVs are skipped. Whether a peer may send one at all is the entrypoint's decision.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Longest header accepted.
 const MAX: usize = 1024;
@@ -89,8 +89,65 @@ fn version_2(input: &[u8]) -> Result<Option<(usize, Header)>, Malformed> {
     Ok(Some((16 + length, header)))
 }
 
+/// A version 1 line for a connection from `client` to `to`.
+pub fn write_v1(out: &mut Vec<u8>, client: SocketAddr, to: SocketAddr) {
+    let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
+    let to_ip = same_family(client, to);
+    let line = format!("PROXY {family} {} {to_ip} {} {}\r\n", client.ip(), client.port(), to.port());
+    out.extend_from_slice(line.as_bytes());
+}
+
+/// A version 2 header for a connection from `client` to `to`.
+pub fn write_v2(out: &mut Vec<u8>, client: SocketAddr, to: SocketAddr) {
+    out.extend_from_slice(SIGNATURE);
+    out.push(0x21);
+    match (client.ip(), same_family(client, to)) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            out.extend_from_slice(&[0x11, 0, 12]);
+            out.extend_from_slice(&from.octets());
+            out.extend_from_slice(&to.octets());
+        }
+        (from, to) => {
+            out.extend_from_slice(&[0x21, 0, 36]);
+            out.extend_from_slice(&six(from));
+            out.extend_from_slice(&six(to));
+        }
+    }
+    out.extend_from_slice(&client.port().to_be_bytes());
+    out.extend_from_slice(&to.port().to_be_bytes());
+}
+
+/// The address connected to, in the client's family: both must be of one.
+fn same_family(client: SocketAddr, to: SocketAddr) -> IpAddr {
+    match (client.ip(), to.ip()) {
+        (IpAddr::V4(_), IpAddr::V6(v6)) => v6.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+        (IpAddr::V6(_), IpAddr::V4(v4)) => v4.to_ipv6_mapped().into(),
+        (_, ip) => ip,
+    }
+}
+
+fn six(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_is_written_reads_back() {
+        for (client, to) in [("192.0.2.1:7", "10.0.0.1:443"), ("[2001:db8::1]:65535", "[::1]:1"), ("1.2.3.4:5", "[::1]:9")] {
+            let (client, to): (SocketAddr, SocketAddr) = (client.parse().unwrap(), to.parse().unwrap());
+            for write in [write_v1, write_v2] {
+                let mut out = Vec::new();
+                write(&mut out, client, to);
+                let header = Header::Proxied { ip: client.ip(), port: client.port() };
+                assert_eq!(parse(&out), Ok(Some((out.len(), header))));
+            }
+        }
+    }
+
     use super::*;
 
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {

@@ -6,15 +6,17 @@
 //!    policies) and lives elsewhere, so that it survives the next revision.
 //! 3. Numbers (of routes, services, entrypoints) mean something within one revision only.
 
-use crate::balance::{share_of, ServicePlan};
+use crate::balance::{share_of, ServicePlan, Spoken};
 use crate::config::ipnet_text::Net;
-use crate::config::{Audit, Config, Fail, RouteAudit};
+use crate::config::{Audit, Config, EntrypointProtocol, Fail, ProxyProtocol, RouteAudit, TcpTls};
 use crate::error::Problem;
 use crate::guard::{Direction, Plan, Ruleset};
 use crate::http1::HeadLimits;
+use crate::http2::{Allowance, ServerLimits};
 use crate::message::PathOptions;
 use crate::observe::{EndpointLabel, RouteLabel};
 use crate::policy::{Policy, RouteShape};
+use crate::route::tcp::TcpTable;
 use crate::route::RouteTable;
 use crate::shared::stable_hash;
 use ahash::AHashMap;
@@ -33,7 +35,8 @@ pub struct Revision {
     /// Sorted by name.
     pub entrypoints: Vec<EntrypointPlan>,
     pub table: RouteTable,
-    /// In the order of the configuration.
+    pub tcp: TcpTable,
+    /// In the order of the configuration; those of connections behind those of requests.
     pub routes: Vec<RoutePlan>,
     pub services: Vec<ServicePlan>,
     /// By service, by endpoint.
@@ -52,6 +55,12 @@ pub struct Revision {
 pub struct EntrypointPlan {
     pub name: String,
     pub limits: HeadLimits,
+    /// TLS ends here.
+    pub tls: bool,
+    /// Connections, not requests.
+    pub tcp: bool,
+    pub http2_enabled: bool,
+    pub http2: ServerLimits,
     pub head_timeout: Duration,
     pub idle_timeout: Duration,
     pub body_timeout: Duration,
@@ -74,6 +83,17 @@ pub struct RoutePlan {
     /// Names of plugins, in order.
     pub plugins: Vec<String>,
     pub expose_revision: bool,
+    /// It takes connections, not requests.
+    pub tcp: Option<TcpPlan>,
+}
+
+/// What a TCP route does with its connections.
+pub struct TcpPlan {
+    pub tls: TcpTls,
+    pub proxy_protocol: ProxyProtocol,
+    pub idle_timeout: Duration,
+    /// Zero: no limit.
+    pub max_lifetime: Duration,
 }
 
 /// What of a route's bodies is judged.
@@ -179,8 +199,53 @@ impl Revision {
                 audit: route.audit.clone(),
                 plugins: route.plugins.clone(),
                 expose_revision: route.expose_revision,
+                tcp: None,
+            });
+            if let Some(service) = service.map(|s| &services[s as usize]) {
+                if service.endpoints.iter().any(|e| e.spoken == Spoken::Bytes) {
+                    let text = format!("service {:?} has tcp:// endpoints", service.name);
+                    problems.push(Problem::new(at("service"), text).expected("a service with http:// or https:// endpoints"));
+                }
+            }
+        }
+        let first_tcp = routes.len() as u32;
+        for (index, route) in config.tcp_routes.iter().enumerate() {
+            let at = |key: &str| format!("tcp_routes[{index}].{key}");
+            if !config.services.contains_key(&route.service) {
+                problems.push(unknown(at("service"), "service", &route.service, config.services.keys()));
+            }
+            if routes.iter().any(|other: &RoutePlan| other.name == route.name) {
+                let text = format!("another route is called {:?}", route.name);
+                problems.push(Problem::new(at("name"), text).expected("a name of its own"));
+            }
+            let service = service_numbers.get(route.service.as_str()).copied();
+            if let Some(service) = service.map(|s| &services[s as usize]) {
+                let other = service.endpoints.iter().find(|e| e.spoken == Spoken::Https);
+                if other.is_some() {
+                    let text = format!("service {:?} has https:// endpoints", service.name);
+                    problems.push(Problem::new(at("service"), text).expected("a service with tcp:// endpoints"));
+                }
+            }
+            routes.push(RoutePlan {
+                name: route.name.clone(),
+                key: stable_hash(&[b"route", route.name.as_bytes()]),
+                label: RouteLabel::new(&route.name),
+                service,
+                policies: Vec::new(),
+                shape: RouteShape::default(),
+                guard: GuardPlan { request: None, response: None, max_body: 0, fail: Fail::Closed },
+                audit: route.audit.clone(),
+                plugins: Vec::new(),
+                expose_revision: false,
+                tcp: Some(TcpPlan {
+                    tls: route.tls,
+                    proxy_protocol: route.proxy_protocol,
+                    idle_timeout: route.idle_timeout.0,
+                    max_lifetime: route.max_lifetime.0,
+                }),
             });
         }
+        let tcp = TcpTable::compile(config, first_tcp, &names).map_err(|found| problems.extend(found)).unwrap_or_default();
         if !(0.0..=1.0).contains(&config.telemetry.sample) {
             let text = format!("{} is not a share", config.telemetry.sample);
             problems.push(Problem::new("telemetry.sample", text).expected("a number from 0 to 1"));
@@ -208,6 +273,7 @@ impl Revision {
             name: name.to_owned(),
             entrypoints,
             table,
+            tcp,
             routes,
             services,
             endpoint_labels,
@@ -231,6 +297,11 @@ impl Revision {
     }
 }
 
+/// RFC 9113 §6.5.2 and §6.9.2: no smaller than what every connection begins with, no larger than 31 bits.
+fn window(bytes: u64) -> u32 {
+    bytes.clamp(65_535, 0x7fff_ffff) as u32
+}
+
 fn entrypoint(name: &str, config: &crate::config::Entrypoint) -> EntrypointPlan {
     EntrypointPlan {
         name: name.to_owned(),
@@ -238,6 +309,16 @@ fn entrypoint(name: &str, config: &crate::config::Entrypoint) -> EntrypointPlan 
             bytes: config.max_head.0 as usize,
             fields: config.max_fields as usize,
             path: PathOptions { merge_slashes: config.merge_slashes, allow_encoded_slash: config.allow_encoded_slash },
+            underscores: config.underscores,
+        },
+        tls: config.tls.is_some(),
+        tcp: config.protocol == EntrypointProtocol::Tcp,
+        http2_enabled: config.http2.enabled && config.protocol == EntrypointProtocol::Http,
+        http2: ServerLimits {
+            streams: config.http2.max_streams,
+            stream_window: window(config.http2.stream_window.0),
+            connection_window: window(config.http2.connection_window.0),
+            allowance: Allowance { resets: config.http2.max_resets, idle_frames: config.http2.max_idle_frames },
         },
         head_timeout: config.head_timeout.0,
         idle_timeout: config.idle_timeout.0,

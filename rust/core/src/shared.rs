@@ -5,7 +5,7 @@
 //!    two instructions: no locks, no multi-word invariants that a reader could trip over.
 //! 2. The layout is fixed when the file is made; whoever opens it checks magic, version and sizes.
 //! 3. What lives in a region and how is the business of the module that owns it (`limit`, `balance`,
-//!    `observe`), not of this one.
+//!    `observe`, `tls`), not of this one.
 //!
 //! This is one of the two modules with `unsafe`: the mapping is valid for the lifetime of [`Shared`],
 //! page-aligned, never resized, and only ever viewed as `AtomicU64`.
@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const MAGIC: u64 = u64::from_be_bytes(*b"pygate01");
+const MAGIC: u64 = u64::from_be_bytes(*b"pygate02");
 const HEADER_WORDS: usize = 512;
 
 /// Parts of the file, each owned by one module.
@@ -34,9 +34,11 @@ pub enum Region {
     Concurrency = 3,
     /// Counters and histograms, one block per worker (`observe`).
     Metrics = 4,
+    /// Keys of session tickets (`tls`).
+    Tickets = 5,
 }
 
-const REGIONS: usize = 5;
+const REGIONS: usize = 6;
 
 /// Sizes of the regions in words. Files are sparse: unused words cost nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub struct Layout {
 impl Layout {
     pub fn for_workers(workers: usize) -> Layout {
         let workers = workers.max(1);
-        Layout { words: [4 << 10, 1 << 19, 1 << 16, (1 << 12) * workers, (1 << 20) * workers], workers }
+        Layout { words: [4 << 10, 1 << 19, 1 << 16, (1 << 12) * workers, (1 << 20) * workers, 64], workers }
     }
 }
 

@@ -9,6 +9,7 @@
 use crate::audit_writer::AuditWriter;
 use crate::revision::Revision;
 use crate::shared::Shared;
+use crate::tls::TlsStore;
 use crate::wire::{Acceptor, Wire};
 use pygate_core::balance::Address;
 use pygate_core::exchange::{Action, Batch, Change, ConnId, Decision, Engine};
@@ -135,7 +136,7 @@ impl Gateway {
                     self.plugin.as_ref().map_or(Ok(()), |p| p.call1(py, (*exchange, *serial, *response)).map(drop))
                 }
                 (_, None) => Ok(()),
-                (Action::Write { .. } | Action::WriteInput { .. }, Some(handle)) => {
+                (Action::Write { .. } | Action::Sealed { .. } | Action::WriteInput { .. }, Some(handle)) => {
                     write(py, handle, &actions[at..next], input)
                 }
                 (Action::WriteEof(_), Some(h)) => method(py, h, intern!(py, "write_eof")),
@@ -245,7 +246,7 @@ pub enum Doomed<'a> {
 
 fn written(action: &Action) -> Option<ConnId> {
     match action {
-        Action::Write { conn, .. } | Action::WriteInput { conn, .. } => Some(*conn),
+        Action::Write { conn, .. } | Action::Sealed { conn, .. } | Action::WriteInput { conn, .. } => Some(*conn),
         _ => None,
     }
 }
@@ -259,7 +260,7 @@ fn write(py: Python<'_>, handle: &Handle, pieces: &[Action], input: Option<&Boun
     let piece = |action: &Action| -> PyResult<Option<Py<PyAny>>> {
         Ok(match action {
             Action::Write { data, .. } if data.is_empty() => None,
-            Action::Write { data, .. } => Some(PyBytes::new(py, data).into_any().unbind()),
+            Action::Write { data, .. } | Action::Sealed { data, .. } => Some(PyBytes::new(py, data).into_any().unbind()),
             Action::WriteInput { start, end, .. } => match input {
                 Some(bytes) if *start == 0 && *end == bytes.as_bytes().len() => Some(bytes.clone().into_any().unbind()),
                 Some(bytes) => bytes.as_bytes().get(*start..*end).map(|b| PyBytes::new(py, b).into_any().unbind()),
@@ -315,13 +316,14 @@ impl PyGateway {
     /// `connect(protocol, host, port, path, timeout)` begins to open a connection; `plugin(exchange, serial,
     /// response)` runs a route's plugins. Raises `OSError` when the audit directory cannot be used.
     #[new]
-    #[pyo3(signature = (shared, worker, revision, connect, plugin=None))]
+    #[pyo3(signature = (shared, worker, revision, connect, plugin=None, tls=None))]
     fn new(
         shared: &Shared,
         worker: u32,
         revision: &Revision,
         connect: Py<PyAny>,
         plugin: Option<Py<PyAny>>,
+        tls: Option<&TlsStore>,
     ) -> PyResult<PyGateway> {
         let mut seed = [0u8; 32];
         getrandom::fill(&mut seed).map_err(|e| pyo3::exceptions::PyOSError::new_err(e.to_string()))?;
@@ -332,7 +334,10 @@ impl PyGateway {
         let audit = &revision.compiled.audit;
         let dir = std::path::Path::new(&audit.dir);
         let writer = AuditWriter::start(dir, worker, audit.segment_size.0, audit.flush_interval.0)?;
-        let engine = Engine::new(shared.memory.clone(), worker as usize, words, revision.compiled.clone(), now());
+        let mut engine = Engine::new(shared.memory.clone(), worker as usize, words, revision.compiled.clone(), now());
+        if let Some(tls) = tls {
+            engine.publish_tls(tls.compiled.clone());
+        }
         let state = State {
             engine,
             downs: Vec::new(),
@@ -349,9 +354,19 @@ impl PyGateway {
         Acceptor::new(self.gateway.clone(), entrypoint)
     }
 
-    /// New requests are served by `revision` from now on.
-    fn publish(&self, revision: &Revision) {
-        self.gateway.lock().engine.publish(revision.compiled.clone());
+    /// New requests are served by `revision` from now on, new handshakes made with `tls`.
+    #[pyo3(signature = (revision, tls=None))]
+    fn publish(&self, revision: &Revision, tls: Option<&TlsStore>) {
+        let mut state = self.gateway.lock();
+        if let Some(tls) = tls {
+            state.engine.publish_tls(tls.compiled.clone());
+        }
+        state.engine.publish(revision.compiled.clone());
+    }
+
+    /// New handshakes are made with `tls` from now on.
+    fn publish_tls(&self, tls: &TlsStore) {
+        self.gateway.lock().engine.publish_tls(tls.compiled.clone());
     }
 
     /// To be called every 20 ms.

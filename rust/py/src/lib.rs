@@ -17,6 +17,7 @@ mod observe;
 mod revision;
 mod shared;
 mod steps;
+mod tls;
 mod toml;
 mod wire;
 
@@ -42,6 +43,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<observe::MetricsReader>()?;
     m.add_class::<observe::MetricsWriter>()?;
+    m.add_class::<tls::TlsStore>()?;
+    m.add_function(wrap_pyfunction!(tls::tls_certificates, m)?)?;
     m.add_function(wrap_pyfunction!(toml::read_toml, m)?)?;
     m.add_function(wrap_pyfunction!(toml::schema, m)?)?;
     m.add_class::<guard::Ruleset>()?;

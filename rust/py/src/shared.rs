@@ -6,6 +6,7 @@ use pygate_core::config::Config;
 use pygate_core::limit;
 use pygate_core::policy::breaker_state;
 use pygate_core::shared::{Layout, Shared as Memory};
+use pygate_core::tls;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -75,6 +76,14 @@ impl Shared {
         breaker_state(&self.memory, name)
     }
 
+    /// Makes 48 fresh random bytes the newest key of session tickets; the two before it still decrypt. Raises
+    /// `ValueError` on any other number of bytes. For the control process alone.
+    fn rotate_ticket_keys(&self, key: &[u8]) -> PyResult<()> {
+        let wrong = |_| PyValueError::new_err(format!("a ticket key has {} bytes", tls::TICKET_KEY_BYTES));
+        tls::rotate_ticket_keys(&self.memory, key.try_into().map_err(wrong)?);
+        Ok(())
+    }
+
     /// Gives back what a worker held of concurrency limits and zeroes its gauges; its counters stay. Only for a
     /// worker whose process is gone.
     fn clear_worker(&self, slot: usize) {
@@ -92,8 +101,8 @@ pub fn endpoint_key(service: &str, url: &str) -> u64 {
 }
 
 /// The endpoints a configuration (JSON) wants checked, one dict each: `service`, `endpoint` (label), `key`,
-/// `host` and `port` or `socket`, `host_header`, `path`, `interval`, `timeout` (seconds), `healthy_after`,
-/// `unhealthy_after`. Services that do not compile are left out. Raises `ValueError` when it is none at all.
+/// `host` and `port` or `socket`, `host_header`, `path` or `grpc` (the other is None), `interval`, `timeout` (seconds),
+/// `healthy_after`, `unhealthy_after`. Services that do not compile are left out. Raises `ValueError` when it is none at all.
 #[pyfunction]
 pub fn health_targets<'py>(py: Python<'py>, config: &[u8]) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let config: Config = serde_json::from_slice(config).map_err(|e| PyValueError::new_err(e.to_string()))?;
@@ -117,6 +126,7 @@ pub fn health_targets<'py>(py: Python<'py>, config: &[u8]) -> PyResult<Vec<Bound
             let own = || String::from_utf8_lossy(&endpoint.host_header).into_owned();
             target.set_item("host_header", health.host.clone().unwrap_or_else(own))?;
             target.set_item("path", &health.path)?;
+            target.set_item("grpc", &health.grpc)?;
             target.set_item("interval", health.interval.0.as_secs_f64())?;
             target.set_item("timeout", health.timeout.0.as_secs_f64())?;
             target.set_item("healthy_after", health.healthy_after)?;

@@ -4,11 +4,11 @@
 //! engine's. Frozen; every callback is guarded.
 
 use crate::gateway::{Doomed, Gateway, Handle};
-use pygate_core::exchange::{AfterEof, ConnId};
+use pygate_core::exchange::{AfterEof, ConnId, Engine};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
-use std::net::{IpAddr, Ipv4Addr};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 
@@ -83,12 +83,16 @@ impl Wire {
         };
         match &self.role {
             Role::Down(entrypoint) => {
-                let (ip, port) = peer_of(py, transport)?;
-                let accepted = self.gateway.run(py, None, |engine, now| engine.accept(now, entrypoint, ip, port));
+                let (ip, port) = end_of(py, transport, intern!(py, "peername"))?;
+                let (here, at) = end_of(py, transport, intern!(py, "sockname"))?;
+                let local = (!here.is_unspecified()).then_some(SocketAddr::new(here, at));
+                let accept = |engine: &mut Engine, now| engine.accept(now, entrypoint, ip, port, local);
+                let accepted = self.gateway.run(py, None, accept);
                 match accepted {
                     Some(id) => {
                         self.id.store(id, Ordering::Relaxed);
                         self.gateway.attach(ConnId::Down(id), handle);
+                        self.gateway.run(py, None, |engine, now| engine.opened(now));
                     }
                     None => {
                         transport.call_method0(intern!(py, "abort"))?;
@@ -183,9 +187,9 @@ impl Wire {
     }
 }
 
-/// Address of the other end; the unspecified address for unix sockets.
-fn peer_of(py: Python<'_>, transport: &Bound<'_, PyAny>) -> PyResult<(IpAddr, u16)> {
-    let name = transport.call_method1(intern!(py, "get_extra_info"), (intern!(py, "peername"),))?;
+/// Address of one end of a connection; the unspecified address for unix sockets.
+fn end_of(py: Python<'_>, transport: &Bound<'_, PyAny>, which: &Bound<'_, PyString>) -> PyResult<(IpAddr, u16)> {
+    let name = transport.call_method1(intern!(py, "get_extra_info"), (which,))?;
     if let Ok(tuple) = name.cast::<PyTuple>() {
         if tuple.len() >= 2 {
             let text: String = tuple.get_item(0)?.extract()?;

@@ -11,28 +11,38 @@ pub enum Address {
     Unix(String),
 }
 
+/// What an endpoint's URL says is spoken there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    Http,
+    Https,
+    Bytes,
+}
+
 /// Longest path a Unix socket address holds, without its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
 impl Address {
-    /// Parses `http://host[:port]`, `http://[v6][:port]` or `unix:/path`. Errors say what is wrong, for people.
-    pub fn parse(url: &str) -> Result<Address, String> {
+    /// Parses `http://host[:port]`, `https://…`, `tcp://host:port`, with `[v6]` for a host, or `unix:/path`. Errors say
+    /// what is wrong, for people.
+    pub fn parse(url: &str) -> Result<(Spoken, Address), String> {
         if let Some(path) = url.strip_prefix("unix:") {
             return match path {
                 p if !p.starts_with('/') => Err("the socket path must be absolute".into()),
                 p if p.len() > MAX_UNIX_PATH => Err(format!("the socket path is longer than {MAX_UNIX_PATH} bytes")),
                 p if p.contains('\0') => Err("the socket path contains NUL".into()),
-                p => Ok(Address::Unix(p.into())),
+                p => Ok((Spoken::Http, Address::Unix(p.into()))),
             };
         }
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err("the scheme is missing".into());
         };
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err("upstream TLS is not built in this version".into()),
+        let (spoken, default) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Spoken::Http, Some(80)),
+            "https" => (Spoken::Https, Some(443)),
+            "tcp" => (Spoken::Bytes, None),
             other => return Err(format!("scheme {other:?} is not supported")),
-        }
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
             return Err("an endpoint has no path or query; rewrite paths with a policy".into());
@@ -41,7 +51,8 @@ impl Address {
             return Err("credentials do not belong into an endpoint".into());
         }
         let (host, port) = split_port(authority)?;
-        Ok(Address::Tcp { host, port })
+        let port = port.or(default).ok_or("a port is missing")?;
+        Ok((spoken, Address::Tcp { host, port }))
     }
 
     /// `host:port`, `[v6]:port` or `unix:/path`, for people.
@@ -53,9 +64,10 @@ impl Address {
     }
 
     /// The Host field (RFC 9110 §7.2) for requests made in the endpoint's own name.
-    pub fn host_header(&self) -> Vec<u8> {
+    pub fn host_header(&self, spoken: Spoken) -> Vec<u8> {
+        let default = if spoken == Spoken::Https { 443 } else { 80 };
         match self {
-            Address::Tcp { host, port: 80 } => bracketed(host).into_bytes(),
+            Address::Tcp { host, port } if *port == default => bracketed(host).into_bytes(),
             Address::Tcp { .. } => self.label().into_bytes(),
             Address::Unix(_) => b"localhost".to_vec(),
         }
@@ -70,7 +82,7 @@ fn bracketed(host: &str) -> String {
     }
 }
 
-fn split_port(authority: &str) -> Result<(String, u16), String> {
+fn split_port(authority: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (v6, after) = rest.split_once(']').ok_or("the bracket of the IPv6 address is not closed")?;
         let ip: std::net::Ipv6Addr = v6.parse().map_err(|_| format!("{v6:?} is not an IPv6 address"))?;
@@ -92,9 +104,9 @@ fn split_port(authority: &str) -> Result<(String, u16), String> {
         (host.to_ascii_lowercase(), port)
     };
     match port {
-        None => Ok((host, 80)),
+        None => Ok((host, None)),
         Some(port) => match port.parse::<u16>() {
-            Ok(number) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => Ok((host, number)),
+            Ok(number) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => Ok((host, Some(number))),
             _ => Err(format!("{port:?} is not a port (1 to 65535)")),
         },
     }
@@ -112,20 +124,23 @@ mod tests {
             ("HTTP://a/", "a:80", "a"),
             ("http://[::1]:81", "[::1]:81", "[::1]:81"),
             ("http://[fe80::0:1]", "[fe80::1]:80", "[fe80::1]"),
+            ("https://a", "a:443", "a"),
+            ("https://a:80", "a:80", "a:80"),
+            ("tcp://db:5432", "db:5432", "db:5432"),
             ("unix:/run/app.sock", "unix:/run/app.sock", "localhost"),
         ] {
-            let address = Address::parse(url).unwrap();
+            let (spoken, address) = Address::parse(url).unwrap();
             assert_eq!(address.label(), label, "{url}");
-            assert_eq!(address.host_header(), host.as_bytes(), "{url}");
+            assert_eq!(address.host_header(spoken), host.as_bytes(), "{url}");
         }
         let v6 = Address::parse("http://[::1]:81").unwrap();
-        assert_eq!(v6, Address::Tcp { host: "::1".into(), port: 81 });
+        assert_eq!(v6, (Spoken::Http, Address::Tcp { host: "::1".into(), port: 81 }));
     }
 
     #[test]
     fn what_is_no_endpoint_is_refused_with_a_reason() {
         for (url, reason) in [
-            ("https://a", "TLS is not built"),
+            ("tcp://a", "port is missing"),
             ("ftp://a", "not supported"),
             ("a:80", "scheme is missing"),
             ("http://", "not a host"),

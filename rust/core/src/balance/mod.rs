@@ -14,7 +14,7 @@ mod plan;
 mod pool;
 pub mod state;
 
-pub use address::Address;
+pub use address::{Address, Spoken};
 pub use balancer::{ejected_until, Balancer};
 pub use plan::{endpoint_key, share_of, EndpointPlan, ServicePlan};
 pub use pool::{Pool, Ticket};

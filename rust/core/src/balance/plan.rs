@@ -1,8 +1,9 @@
 //! A service as a revision fixes it.
 
-use super::Address;
-use crate::config::{Health, Outlier, Service, Strategy};
+use super::{Address, Spoken};
+use crate::config::{Health, Outlier, Service, Strategy, UpstreamProtocol};
 use crate::error::Problem;
+use crate::http2::{Allowance, ClientLimits};
 use crate::shared::stable_hash;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,6 +15,9 @@ pub struct ServicePlan {
     /// Stable hash of the name: what the service's changing state is kept under.
     pub key: u64,
     pub strategy: Strategy,
+    pub protocol: UpstreamProtocol,
+    /// Requests under way at the same time on one HTTP/2 connection.
+    pub max_streams: u32,
     /// At least one, of which at least one has a weight.
     pub endpoints: Vec<EndpointPlan>,
     pub connect_timeout: Duration,
@@ -42,6 +46,7 @@ pub struct ServicePlan {
 #[derive(Clone, Debug)]
 pub struct EndpointPlan {
     pub address: Address,
+    pub spoken: Spoken,
     pub weight: u32,
     /// [`endpoint_key`]: names this endpoint's connections, counts and shared state.
     pub key: u64,
@@ -62,6 +67,22 @@ pub fn share_of(total: u32, workers: usize) -> u32 {
 }
 
 impl ServicePlan {
+    /// Whether requests to `endpoint` go over HTTP/2 whatever is negotiated.
+    pub fn speaks_http2(&self, endpoint: &EndpointPlan) -> bool {
+        self.protocol == UpstreamProtocol::Http2 && endpoint.spoken != Spoken::Bytes
+    }
+
+    /// What an HTTP/2 connection to an endpoint may do.
+    pub fn http2_limits(&self) -> ClientLimits {
+        ClientLimits {
+            streams: self.max_streams,
+            stream_window: 256 << 10,
+            connection_window: 1 << 20,
+            max_head: self.max_head,
+            allowance: Allowance { resets: 1000, idle_frames: 10_000 },
+        }
+    }
+
     /// Compiles the service called `name`; problems carry paths below `services.NAME`.
     pub fn compile(name: &str, config: &Service) -> Result<ServicePlan, Vec<Problem>> {
         let mut problems = Vec::new();
@@ -72,21 +93,22 @@ impl ServicePlan {
             let at = || path(&format!("endpoints[{index}]"));
             let url = endpoint.url();
             match Address::parse(url) {
-                Ok(address) if !seen.insert(address.clone()) => {
+                Ok((_, address)) if !seen.insert(address.clone()) => {
                     let twice = format!("endpoint {} is listed twice", address.label());
                     problems.push(Problem::new(at(), twice).expected("one entry with a weight"));
                 }
-                Ok(address) => endpoints.push(EndpointPlan {
+                Ok((spoken, address)) => endpoints.push(EndpointPlan {
+                    spoken,
                     weight: endpoint.weight(),
                     key: endpoint_key(name, url),
                     label: address.label(),
-                    host_header: address.host_header(),
+                    host_header: address.host_header(spoken),
                     address,
                 }),
-                Err(why) => problems.push(
-                    Problem::new(at(), format!("endpoint {url:?}: {why}"))
-                        .expected("\"http://host:port\", \"http://[v6]:port\" or \"unix:/path\""),
-                ),
+                Err(why) => problems
+                    .push(Problem::new(at(), format!("endpoint {url:?}: {why}")).expected(
+                        "\"http://host:port\", \"https://host:port\", \"tcp://host:port\" or \"unix:/path\"",
+                    )),
             }
         }
         if config.endpoints.is_empty() {
@@ -125,6 +147,8 @@ impl ServicePlan {
             name: name.to_owned(),
             key: stable_hash(&[b"service", name.as_bytes()]),
             strategy: config.strategy,
+            protocol: config.protocol,
+            max_streams: config.max_streams,
             shape: stable_hash(&[&described.concat()]),
             even: endpoints.iter().all(|e| e.weight == endpoints[0].weight),
             weight_sums,
@@ -144,10 +168,27 @@ impl ServicePlan {
 }
 
 fn check_health(health: &Health, path: &dyn Fn(&str) -> String, problems: &mut Vec<Problem>) {
-    let plain = health.path.bytes().all(|b| b > 0x20 && b < 0x7f && b != b'#');
-    if !health.path.starts_with('/') || !plain {
-        let what = format!("{:?} is not a request path", health.path);
-        problems.push(Problem::new(path("health.path"), what).expected("a path such as \"/healthz\""));
+    match (&health.path, &health.grpc) {
+        (Some(asked), None) => {
+            let plain = asked.bytes().all(|b| b > 0x20 && b < 0x7f && b != b'#');
+            if !asked.starts_with('/') || !plain {
+                let what = format!("{asked:?} is not a request path");
+                problems.push(Problem::new(path("health.path"), what).expected("a path such as \"/healthz\""));
+            }
+        }
+        (None, Some(service)) => {
+            let longest = 255;
+            if service.len() > longest || service.bytes().any(|b| b <= 0x20 || b == 0x7f) {
+                let what = format!("{service:?} is not the name of a gRPC service");
+                let expected = "a name such as \"shop.v1.Orders\", or \"\" for the whole server";
+                problems.push(Problem::new(path("health.grpc"), what).expected(expected));
+            }
+        }
+        (given, _) => {
+            let what = if given.is_some() { "both `path` and `grpc` are given" } else { "what to check is not given" };
+            let expected = "`path` for HTTP or `grpc` for the gRPC health protocol";
+            problems.push(Problem::new(path("health"), what).expected(expected));
+        }
     }
     for (key, value) in [("interval", health.interval), ("timeout", health.timeout)] {
         if value.0.is_zero() {
@@ -193,7 +234,7 @@ mod tests {
     fn every_problem_is_told_at_once() {
         let config = toml::from_str(
             r#"
-            endpoints = ["https://a", "http://b", "http://B:80/", { url = "http://c", weight = 0 }]
+            endpoints = ["ftp://a", "http://b", "http://B:80/", { url = "http://c", weight = 0 }]
             health = { path = "healthz", interval = "0s", unhealthy_after = 0 }
             outlier = { max_ejected_percent = 101, max_ejection = "1s" }
             "#,
@@ -215,6 +256,24 @@ mod tests {
         for empty in ["endpoints = []", "endpoints = [{ url = \"http://a\", weight = 0 }]"] {
             let config = toml::from_str(empty).unwrap();
             assert_eq!(ServicePlan::compile("s", &config).unwrap_err()[0].path, "services.s.endpoints");
+        }
+    }
+
+    #[test]
+    fn health_checks_ask_one_thing() {
+        for (health, expected) in [
+            (r#"{ path = "/h" }"#, None),
+            (r#"{ grpc = "" }"#, None),
+            (r#"{ grpc = "shop.v1.Orders" }"#, None),
+            (r#"{}"#, Some("services.s.health")),
+            (r#"{ path = "/h", grpc = "" }"#, Some("services.s.health")),
+            (r#"{ grpc = "a b" }"#, Some("services.s.health.grpc")),
+            (r#"{ path = "" }"#, Some("services.s.health.path")),
+        ] {
+            let config = toml::from_str(&format!("endpoints = [\"http://a\"]\nhealth = {health}")).unwrap();
+            let problems = ServicePlan::compile("s", &config).err().unwrap_or_default();
+            let paths: Vec<_> = problems.iter().map(|p| p.path.as_str()).collect();
+            assert_eq!(paths, expected.into_iter().collect::<Vec<_>>(), "{health}");
         }
     }
 

@@ -208,12 +208,16 @@ pub enum Strategy {
     LeastInFlight,
 }
 
-/// An active HTTP health check.
+/// An active health check: a GET of `path`, or a call of the gRPC health protocol about `grpc`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// Path requested with GET; any 2xx is healthy.
-    pub path: String,
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Service asked about with `grpc.health.v1.Health/Check`, `""` for the server as a whole; `SERVING` is healthy.
+    #[serde(default)]
+    pub grpc: Option<String>,
     /// Time between two checks.
     #[serde(default = "defaults::health_interval")]
     pub interval: Duration,
@@ -226,7 +230,7 @@ pub struct Health {
     /// Failures in a row that take an endpoint out.
     #[serde(default = "defaults::unhealthy_after")]
     pub unhealthy_after: u32,
-    /// Host header of the check; default: the endpoint's address.
+    /// Host (or `:authority`) of the check; default: the endpoint's address.
     #[serde(default)]
     pub host: Option<String>,
 }

@@ -18,6 +18,11 @@ pub enum Action {
         conn: ConnId,
         data: Vec<u8>,
     },
+    /// Bytes to send that are ciphertext already.
+    Sealed {
+        conn: ConnId,
+        data: Vec<u8>,
+    },
     /// Bytes to send, as a range of the input the engine was just given.
     WriteInput {
         conn: ConnId,
@@ -47,10 +52,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it would send nothing.
+    pub fn is_empty_write(&self) -> bool {
+        matches!(self, Action::Write { data, .. } if data.is_empty())
+    }
+
     /// The open connection it is about, if any.
     pub fn connection(&self) -> Option<ConnId> {
         match self {
             Action::Write { conn, .. }
+            | Action::Sealed { conn, .. }
             | Action::WriteInput { conn, .. }
             | Action::WriteEof(conn)
             | Action::Close(conn)
@@ -90,6 +101,27 @@ impl Actions {
         }
     }
 
+    /// What a TLS session itself says.
+    pub fn seal(&mut self, conn: ConnId, data: Vec<u8>) {
+        if !data.is_empty() {
+            self.list.push(Action::Sealed { conn, data });
+        }
+    }
+
+    /// Gives back what was taken, changed.
+    pub fn put(&mut self, list: Vec<Action>) {
+        self.list = list;
+    }
+
+    /// Takes back a buffer that nothing was written to.
+    pub fn drop_empty(&mut self) {
+        if self.list.last().is_some_and(Action::is_empty_write) {
+            if let Some(Action::Write { data, .. }) = self.list.pop() {
+                self.spare.push(data);
+            }
+        }
+    }
+
     /// Sends `input[range]`: large pieces by reference where `direct` (the caller's own input), others copied.
     pub fn forward(&mut self, conn: ConnId, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         if direct && range.len() >= COPY_BELOW {
@@ -106,7 +138,7 @@ impl Actions {
 
     pub fn recycle(&mut self, mut list: Vec<Action>) {
         for action in list.drain(..) {
-            if let Action::Write { mut data, .. } = action {
+            if let Action::Write { mut data, .. } | Action::Sealed { mut data, .. } = action {
                 if data.capacity() <= 32 << 10 && self.spare.len() < 8 {
                     data.clear();
                     self.spare.push(data);

@@ -1,11 +1,12 @@
 //! From an answer's head to its last byte at the client: whoever made it, one way out.
 
 use super::connection::{pause, Stage};
+use super::upstream::Failure;
 use super::wheel::Timer;
-use super::{identity, Action, ConnId, Engine};
+use super::{identity, Action, Engine};
 use crate::config::Durability;
 use crate::error::Code;
-use crate::http1::write::{self, Framing};
+use crate::http1::write::Framing;
 use crate::message::{BodyLength, Known, Method, Version};
 use crate::policy::{Answer, ResponseCx};
 
@@ -18,14 +19,14 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         exchange.interims += 1;
         if exchange.interims > MOST_INTERIMS {
-            return self.attempt_failed(ex, Code::BadUpstream, false);
+            return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
         self.response.fields.remove_known(Known::XPygateError);
         self.response.fields.remove_known(Known::XRequestId);
         let wanted = self.response.status != 100 && exchange.head.version >= Version::Http11 && !exchange.orphan;
         if wanted {
-            let out = self.actions.buffer(ConnId::Down(exchange.down));
-            write::response_head(out, &self.response, Framing::None, false, false, |_| {});
+            let down = exchange.down;
+            self.client_interim(down);
         }
     }
 
@@ -34,7 +35,7 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         let status = self.response.status;
         if status == 101 && !(exchange.head.upgrade && self.response.fields.has(Known::Upgrade)) {
-            return self.attempt_failed(ex, Code::BadUpstream, false);
+            return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
         let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
@@ -95,9 +96,12 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
         let plan = exchange.route.map(|r| &revision.routes[r as usize]);
+        let mut encode = None;
         if let Some(plan) = plan {
             let mut cx = ResponseCx {
                 head: &mut self.response,
+                length,
+                encode: &mut encode,
                 now: self.now,
                 shared: &self.shared,
                 notes: &exchange.notes,
@@ -138,39 +142,7 @@ impl Engine {
             || !(exchange.request_complete || super::finish::discardable(exchange));
 
         let hold = plan.is_some_and(|p| p.audit.durability != Durability::Async);
-        let wall = self.now.wall_ns;
-        let needs_date = !self.response.fields.has(Known::Date);
-        if needs_date && self.date_second != wall / 1_000_000_000 {
-            self.date_second = wall / 1_000_000_000;
-            self.date = identity::http_date(wall);
-        }
-        if exchange.orphan {
-            return;
-        }
-        let out = if hold {
-            self.held.push((ex, exchange.serial));
-            &mut exchange.held
-        } else {
-            self.actions.buffer(ConnId::Down(exchange.down))
-        };
-        let keep_alive_10 = old && !exchange.close_after;
-        let (id, close) = (exchange.id, exchange.close_after);
-        let date = needs_date.then_some(self.date.as_bytes());
-        let expose = plan.is_some_and(|p| p.expose_revision).then_some(revision.name.as_bytes());
-        write::response_head(out, &self.response, exchange.framing, close, keep_alive_10, |out| {
-            out.extend_from_slice(b"x-request-id: ");
-            identity::write_uuid(out, &id);
-            out.extend_from_slice(b"\r\n");
-            if let Some(date) = date {
-                write::field(out, b"date", date);
-            }
-            if let Some(code) = code {
-                write::field(out, b"x-pygate-error", code.name().as_bytes());
-            }
-            if let Some(revision) = expose {
-                write::field(out, b"x-pygate-revision", revision);
-            }
-        });
+        self.client_head(ex, code, hold);
     }
 
     /// A piece of the answer's body.
@@ -178,7 +150,8 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         if exchange.stage == Stage::Tunnel {
             exchange.response_bytes += range.len() as u64;
-            self.actions.forward(ConnId::Down(exchange.down), input, range, direct);
+            let down = exchange.down;
+            self.client_bytes(down, input, range, direct);
             self.tunnel_alive(ex);
             return;
         }
@@ -201,7 +174,6 @@ impl Engine {
         if exchange.orphan || range.is_empty() || exchange.framing == Framing::None {
             return;
         }
-        let conn = ConnId::Down(exchange.down);
         let last = match exchange.framing {
             Framing::Exact(_) => {
                 exchange.left = exchange.left.saturating_sub(range.len() as u64);
@@ -209,21 +181,8 @@ impl Engine {
             }
             _ => false,
         };
-        if last && self.waits_for_outcome(ex) {
-            self.exchanges[ex as usize].held.extend_from_slice(&input[range]);
-            return;
-        }
-        let exchange = &mut self.exchanges[ex as usize];
-        if !exchange.held.is_empty() {
-            self.actions.buffer(conn).append(&mut exchange.held);
-        }
-        if exchange.framing == Framing::Chunked {
-            write::chunk_size(self.actions.buffer(conn), range.len());
-            self.actions.forward(conn, input, range, direct);
-            self.actions.buffer(conn).extend_from_slice(b"\r\n");
-        } else {
-            self.actions.forward(conn, input, range, direct);
-        }
+        let last = last && self.waits_for_outcome(ex);
+        self.client_data(ex, input, range, direct, last);
     }
 
     /// The upstream's answer is complete.
@@ -252,20 +211,13 @@ impl Engine {
 
     /// Everything of the answer but its end mark was written: record the outcome, then release the end.
     pub(super) fn end_answer(&mut self, ex: u32) {
-        let exchange = &self.exchanges[ex as usize];
-        if exchange.framing == Framing::Chunked && !exchange.orphan {
-            let waits = self.waits_for_outcome(ex);
-            let exchange = &mut self.exchanges[ex as usize];
-            let out = if waits || !exchange.held.is_empty() {
-                &mut exchange.held
-            } else {
-                self.actions.buffer(ConnId::Down(exchange.down))
-            };
-            write::last_chunk(out, &self.trailers);
-        }
+        let waits = self.waits_for_outcome(ex);
+        let trailers = std::mem::take(&mut self.trailers);
+        self.client_end(ex, &trailers, waits);
+        self.trailers = trailers;
         self.trailers.clear();
         self.write_outcome(ex);
-        if self.waits_for_outcome(ex) {
+        if waits {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.stage = Stage::AwaitOutcome;
             let serial = exchange.serial;
@@ -284,11 +236,9 @@ impl Engine {
 
     /// The callback ends: held bytes that need not wait for the outcome go out.
     pub(super) fn flush_held(&mut self, ex: u32, serial: u64) {
-        if let Some(exchange) = self.exchanges.get_mut(ex as usize) {
-            let waits = exchange.stage == Stage::AwaitOutcome || exchange.held.is_empty() || exchange.orphan;
-            if exchange.serial == serial && !waits {
-                let conn = ConnId::Down(exchange.down);
-                self.actions.buffer(conn).append(&mut exchange.held);
+        if let Some(exchange) = self.exchanges.get(ex as usize).filter(|e| e.serial == serial) {
+            if exchange.stage != Stage::AwaitOutcome && !exchange.last_held && !exchange.orphan {
+                self.client_release(ex);
             }
         }
     }
@@ -296,6 +246,9 @@ impl Engine {
     /// Answers with an error of the table; the connection is kept if the request allows it.
     pub(super) fn refuse(&mut self, ex: u32, code: Code, detail: Option<&str>) {
         let exchange = &mut self.exchanges[ex as usize];
+        if exchange.raw {
+            return self.end_bytes(ex, code);
+        }
         let mut body = serde_json::Map::new();
         let mut id = Vec::new();
         identity::write_uuid(&mut id, &exchange.id);
@@ -343,7 +296,7 @@ impl Engine {
         let (down, orphan) = (exchange.down, exchange.orphan);
         if !orphan {
             // What waits for the outcome must not slip out before it.
-            exchange.held.clear();
+            self.client_withhold(ex);
             // No end mark and no orderly close: a reset tells even a client that reads until close.
             self.abort_down(down);
         }
@@ -361,19 +314,21 @@ impl Engine {
         exchange.stage = Stage::Tunnel;
         // Tunnels have a deadline of their own.
         self.wheel.clear(&mut self.deadlines[ex as usize].total);
-        let id = exchange.id;
         let down = exchange.down;
         if exchange.orphan {
             return;
         }
-        let out = self.actions.buffer(ConnId::Down(down));
-        write::response_head(out, &self.response, Framing::None, false, false, |out| {
-            out.extend_from_slice(b"x-request-id: ");
-            identity::write_uuid(out, &id);
-            out.extend_from_slice(b"\r\n");
-        });
+        self.exchanges[ex as usize].framing = Framing::None;
+        if self.stream_of(down).is_some() {
+            // RFC 8441 §5: what 101 says in HTTP/1.1.
+            self.response.status = 200;
+            self.response.fields.remove(b"sec-websocket-accept");
+        }
+        self.client_head(ex, None, false);
+        self.client_bytes(down, b"", 0..0, false);
         self.tunnel_alive(ex);
         // Bytes the client sent behind its request were kept until now.
+        self.pause_down(down, pause::KEPT, false);
         self.ready.push(down);
     }
 
@@ -381,10 +336,7 @@ impl Engine {
     pub(super) fn tunnel_alive(&mut self, ex: u32) {
         let exchange = &self.exchanges[ex as usize];
         let (Some(id), down) = (exchange.up, exchange.down) else { return };
-        let wait = self.downs.get(down as usize).map(|d| {
-            let plan = &d.revision.entrypoints[d.peer.entrypoint as usize];
-            plan.tunnel_timeout
-        });
+        let wait = self.tunnel_timeout(ex);
         if let (Some(up), Some(wait)) = (self.ups.get_mut(id as usize), wait) {
             self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
         }
@@ -412,9 +364,13 @@ impl Engine {
         }
         self.exchanges[ex as usize].up = None;
         if !orphan {
+            if self.stream_of(down).is_some() {
+                self.client_eof(down);
+            }
             self.close_down(down);
         }
-        self.end_attempt(ex, 101, None);
+        let status = self.exchanges[ex as usize].status;
+        self.end_attempt(ex, status, None);
         self.write_outcome(ex);
         self.complete(ex);
     }

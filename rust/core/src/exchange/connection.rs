@@ -7,11 +7,14 @@ use crate::error::Code;
 use crate::guard::{Judging, Unjudgeable};
 use crate::http1::write::Framing;
 use crate::http1::{Client, Server};
+use crate::http2;
 use crate::message::{Peer, RequestHead, ResponseHead};
 use crate::policy::Notes;
 use crate::revision::Revision;
 use crate::time::Instant;
+use crate::tls;
 use smallvec::SmallVec;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Why a connection is not read from.
@@ -22,8 +25,33 @@ pub mod pause {
     pub const KEPT: u8 = 2;
 }
 
-/// A client's connection.
+/// What is spoken on a client's connection.
+pub enum DownWire {
+    /// Nothing was read yet that tells HTTP/1 from HTTP/2.
+    Undecided,
+    Http1,
+    Http2(Box<http2::Server>),
+    /// Not a connection of its own but one request of the HTTP/2 connection `parent`.
+    Stream {
+        parent: u32,
+        stream: u32,
+    },
+    /// A TCP route's: no request will come of it.
+    Bytes,
+}
+
+/// A client's connection, or one request's place on a connection that carries many: where one exchange at a time lives.
 pub struct Down {
+    pub wire: DownWire,
+    /// Encrypts what is sent and decrypts what comes.
+    pub tls: Option<Box<tls::Server>>,
+    /// A ClientHello is due, and is looked at before anybody answers it.
+    pub hello: bool,
+    /// What comes now is 0-RTT data, which may be a replay.
+    pub early: bool,
+    /// Where the client connected to.
+    pub local: Option<SocketAddr>,
+    /// HTTP/1's reader; its trailers are those of any request.
     pub server: Server,
     /// Input that could not be used yet.
     pub kept: Vec<u8>,
@@ -48,10 +76,27 @@ pub struct Down {
     pub closing: bool,
     /// The first byte of the next head has come.
     pub head_begun: Option<Instant>,
+    /// A stream's answer went out to its end.
+    pub sent: bool,
 }
 
-/// A connection to an endpoint.
+/// What is spoken on a connection to an endpoint.
+pub enum UpWire {
+    Http1,
+    Http2(Box<http2::Client>),
+    /// One exchange of the HTTP/2 connection `parent`.
+    Stream {
+        parent: u32,
+        stream: u32,
+    },
+}
+
+/// A connection to an endpoint, or one exchange's place on one that carries many.
 pub struct Up {
+    pub wire: UpWire,
+    pub tls: Option<Box<tls::Client>>,
+    /// Counted among the connections of its endpoint that will carry many exchanges.
+    pub opening: bool,
     pub client: Client,
     pub kept: Vec<u8>,
     pub exchange: Option<u32>,
@@ -66,6 +111,8 @@ pub struct Up {
     pub read_closed: bool,
     /// Requests sent so far.
     pub served: u32,
+    /// What HTTP/2 on it may do, if it is to be spoken.
+    pub http2: Option<http2::ClientLimits>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,6 +185,10 @@ pub struct Exchange {
     pub orphan: bool,
     pub up: Option<u32>,
     pub head: RequestHead,
+    /// A connection of a TCP route, not a request.
+    pub raw: bool,
+    /// The request came as 0-RTT data.
+    pub early: bool,
     /// The head was complete and well formed: this is a request, whatever becomes of it.
     pub parsed: bool,
     pub peer: Peer,
@@ -186,6 +237,8 @@ pub struct Exchange {
     pub shown: Option<Box<ResponseHead>>,
     /// Bytes for the client that wait for the outcome.
     pub held: Vec<u8>,
+    /// What would complete the answer is among what is held.
+    pub last_held: bool,
     pub truncated: bool,
     pub findings: Vec<Found>,
     pub intent_written: bool,

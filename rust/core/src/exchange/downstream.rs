@@ -1,14 +1,15 @@
 //! From a client's bytes to an exchange that knows its route, its policies and its endpoint's service.
 
-use super::connection::{pause, Deadlines, Down, Exchange, Stage};
+use super::connection::{pause, Deadlines, Down, DownWire, Exchange, Stage};
 use super::identity::{exchange_id, Trace};
 use super::wheel::Timer;
 use super::{Action, AfterEof, ConnId, Engine};
 use crate::error::Code;
 use crate::http1::{RequestEvent, Violation};
+use crate::http2::PREFACE;
 use crate::message::{BodyLength, Known, Scheme};
 use crate::observe::Counter;
-use crate::policy::{Flow, RequestCx};
+use crate::policy::{Answer, Flow, RequestCx};
 use crate::proxy_protocol::{self, Header};
 use crate::route::Found;
 use std::sync::Arc;
@@ -17,13 +18,16 @@ use std::sync::Arc;
 const KEEP: usize = 64 << 10;
 
 impl Engine {
-    pub(super) fn downstream_input(&mut self, id: u32, bytes: &[u8]) {
+    pub(super) fn downstream_input(&mut self, id: u32, bytes: &[u8], direct: bool) {
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         if down.closing {
             return;
         }
+        if matches!(down.wire, DownWire::Http2(_)) {
+            return self.session_input(id, bytes);
+        }
         if down.kept.is_empty() {
-            let used = self.downstream_consume(id, bytes, true);
+            let used = self.downstream_consume(id, bytes, direct);
             self.keep_down(id, &bytes[used..]);
         } else {
             let mut kept = std::mem::take(&mut down.kept);
@@ -37,6 +41,11 @@ impl Engine {
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         if down.closing {
             return;
+        }
+        match down.wire {
+            DownWire::Http2(_) => return self.serve_later(ConnId::Down(id)),
+            DownWire::Stream { .. } => return,
+            _ => {}
         }
         let kept = std::mem::take(&mut down.kept);
         let read_closed = down.read_closed;
@@ -96,6 +105,24 @@ impl Engine {
                 Some(used) => at = used,
                 None => return 0,
             }
+            let down = &self.downs[id as usize];
+            if down.revision.entrypoints[down.peer.entrypoint as usize].tcp {
+                self.keep_down(id, &input[at..]);
+                self.begin_bytes(id, None);
+                return input.len();
+            }
+        }
+        if matches!(self.downs[id as usize].wire, DownWire::Undecided) {
+            let rest = &input[at..];
+            let common = rest.len().min(PREFACE.len());
+            if common > 0 && rest[..common] != PREFACE[..common] {
+                self.downs[id as usize].wire = DownWire::Http1;
+            } else if common == PREFACE.len() {
+                self.begin_session(id, rest);
+                return input.len();
+            } else {
+                return at;
+            }
         }
         loop {
             let Some(down) = self.downs.get_mut(id as usize) else { return input.len() };
@@ -116,9 +143,7 @@ impl Engine {
                 return at;
             }
             if down.exchange.is_none() && !down.server.in_request() && self.begun >= super::BEGUN_AT_ONCE {
-                if !std::mem::replace(&mut down.deferred, true) {
-                    self.deferred.push(id);
-                }
+                self.defer(id);
                 return at;
             }
             if !down.server.in_request() && down.head_begun.is_none() && !rest.is_empty() {
@@ -168,7 +193,7 @@ impl Engine {
         }
     }
 
-    fn read_proxy_header(&mut self, id: u32, input: &[u8]) -> Option<usize> {
+    pub(super) fn read_proxy_header(&mut self, id: u32, input: &[u8]) -> Option<usize> {
         match proxy_protocol::parse(input) {
             Ok(Some((used, header))) => {
                 let down = &mut self.downs[id as usize];
@@ -237,11 +262,12 @@ impl Engine {
         ex.orphan = false;
         ex.started = down.head_begun.take().unwrap_or(self.now.mono);
         ex.id = exchange_id(self.now.wall_ns, &mut self.entropy);
+        ex.early = down.early;
         ex.peer = down.peer.clone();
         ex.revision = Some(down.revision.clone());
         // How a client came is a fact of its connection; a target `https://…` is only its word.
         let proto = ex.head.fields.get_known(Known::XForwardedProto).filter(|_| ex.peer.trusted);
-        let https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+        let https = proto.map_or(ex.peer.tls.is_some(), |proto| proto.eq_ignore_ascii_case(b"https"));
         ex.head.scheme = if https { Scheme::Https } else { Scheme::Http };
         self.wheel.clear(&mut down.deadline);
         down.served += 1;
@@ -255,7 +281,7 @@ impl Engine {
     }
 
     /// The head is complete: identity, route, policies.
-    fn begin(&mut self, id: u32, ex: Box<Exchange>) {
+    pub(super) fn begin(&mut self, id: u32, ex: Box<Exchange>) {
         let ex = self.adopt(id, ex);
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
@@ -284,6 +310,10 @@ impl Engine {
         exchange.head.fields.remove_known(Known::XRequestId);
         exchange.head.fields.remove_known(Known::XPygateError);
 
+        if !self.may_serve(ex) {
+            return;
+        }
+        let exchange = &mut self.exchanges[ex as usize];
         let route = match revision.table.find(&exchange.head, &exchange.peer) {
             Found::Route(route) => route,
             Found::MethodNotAllowed(allow) => {
@@ -332,6 +362,36 @@ impl Engine {
         self.after_policies(ex);
     }
 
+    /// What this connection may not carry is refused, whatever route it would take; proofs for a certificate
+    /// authority are given.
+    fn may_serve(&mut self, ex: u32) -> bool {
+        let exchange = &self.exchanges[ex as usize];
+        if exchange.early && !exchange.head.method.is_safe() {
+            self.refuse(ex, Code::TooEarly, None);
+            return false;
+        }
+        if let Some(facts) = &exchange.peer.tls {
+            let id = match self.downs.get(exchange.down as usize).map(|d| &d.wire) {
+                Some(DownWire::Stream { parent, .. }) => *parent,
+                _ => exchange.down,
+            };
+            let session = self.downs.get(id as usize).and_then(|d| d.tls.as_deref());
+            if session.is_some_and(|s| !s.plan().serves(facts, &exchange.head.host)) {
+                self.refuse(ex, Code::Misdirected, None);
+                return false;
+            }
+        }
+        if let Some(token) = exchange.head.target.path().strip_prefix(b"/.well-known/acme-challenge/") {
+            if let Some(proof) = self.tls.as_ref().and_then(|store| store.challenge(token)) {
+                let mut answer = Answer { status: 200, body: proof.as_bytes().to_vec(), ..Answer::default() };
+                answer.fields.append(b"content-type", b"application/octet-stream");
+                self.answer_with(ex, answer);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Policies and plugins let the request pass.
     pub(super) fn after_policies(&mut self, ex: u32) {
         if self.judges_request(ex) {
@@ -347,7 +407,7 @@ impl Engine {
     }
 
     /// A piece of the request body.
-    fn request_data(&mut self, id: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+    pub(super) fn request_data(&mut self, id: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         let Some(ex) = self.downs[id as usize].exchange else { return };
         let exchange = &mut self.exchanges[ex as usize];
         exchange.request_bytes += range.len() as u64;
@@ -378,7 +438,7 @@ impl Engine {
         }
     }
 
-    fn request_end(&mut self, id: u32) {
+    pub(super) fn request_end(&mut self, id: u32) {
         let down = &mut self.downs[id as usize];
         let Some(ex) = down.exchange else {
             // Answered before its end was read.
@@ -406,8 +466,8 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         if exchange.head.expect_continue && !exchange.continue_sent && exchange.request_bytes == 0 {
             exchange.continue_sent = true;
-            let down = ConnId::Down(exchange.down);
-            self.actions.buffer(down).extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let down = exchange.down;
+            self.client_continue(down);
         }
         let exchange = &self.exchanges[ex as usize];
         if !exchange.request_complete {
@@ -422,6 +482,9 @@ impl Engine {
     pub(super) fn downstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(down) = self.downs.get_mut(id as usize) else { return AfterEof::Close };
         down.read_closed = true;
+        if matches!(down.wire, DownWire::Http2(_)) {
+            return AfterEof::Close;
+        }
         let Some(ex) = down.exchange else {
             // Between requests, or inside a head that will never be complete.
             if down.head_begun.is_some() {
@@ -437,7 +500,7 @@ impl Engine {
                     self.tunnel_end(ex);
                     return AfterEof::Close;
                 }
-                self.actions.push(Action::WriteEof(ConnId::Up(up)));
+                self.up_eof(up);
             }
             return AfterEof::KeepOpen;
         }
@@ -450,20 +513,21 @@ impl Engine {
     }
 
     pub(super) fn downstream_lost(&mut self, id: u32) {
+        self.lose_streams(id);
         let Some(down) = self.downs.try_remove(id as usize) else { return };
         if let Some(ex) = down.exchange {
             self.exchanges[ex as usize].orphan = true;
             self.client_left(ex);
         }
-        self.meter.set(crate::observe::Gauge::ConnectionsOpen, self.downs.len() as u64);
+        self.meter.set(crate::observe::Gauge::ConnectionsOpen, self.connections() as u64);
     }
 
     /// Bytes through a tunnel, client to upstream.
-    fn tunnel_to_up(&mut self, ex: u32, input: &[u8], at: usize, direct: bool) {
+    pub(super) fn tunnel_to_up(&mut self, ex: u32, input: &[u8], at: usize, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
         exchange.request_bytes += (input.len() - at) as u64;
         if let Some(up) = exchange.up {
-            self.actions.forward(ConnId::Up(up), input, at..input.len(), direct);
+            self.up_bytes(up, input, at..input.len(), direct);
         }
         self.tunnel_alive(ex);
     }

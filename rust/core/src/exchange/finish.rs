@@ -1,13 +1,13 @@
 //! The end of an exchange: its outcome, its counters, and what its connection does next.
 
-use super::connection::{Exchange, Stage};
+use super::connection::{DownWire, Exchange, Stage};
 use super::wheel::Timer;
-use super::{identity, ConnId, Engine};
+use super::Engine;
 use crate::audit::record::{Finding, Outcome};
 use crate::config::Fail;
 use crate::error::Code;
-use crate::http1::write::{self, Framing};
-use crate::message::{BodyLength, Method, ResponseHead};
+use crate::http1::write::Framing;
+use crate::message::{BodyLength, Fields, Method};
 use crate::observe::{Counter, Served};
 use crate::policy::EndCx;
 use smallvec::SmallVec;
@@ -24,24 +24,6 @@ const DISCARD: u64 = 64 << 10;
 pub(super) fn discardable(exchange: &Exchange) -> bool {
     let waits_for_continue = exchange.head.expect_continue && !exchange.continue_sent;
     matches!(exchange.head.length, BodyLength::Exact(n) if n <= DISCARD) && !waits_for_continue
-}
-
-/// The 503 in place of an answer whose outcome cannot be recorded; the connection ends after it.
-fn audit_failed(out: &mut Vec<u8>, exchange: &Exchange, wall_ns: u64) {
-    let code = Code::AuditFailed;
-    let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
-    let mut head = ResponseHead { status: code.status(), ..ResponseHead::default() };
-    head.fields.append(b"content-type", b"application/problem+json");
-    head.fields.append(b"x-pygate-error", code.name().as_bytes());
-    head.fields.append(b"date", identity::http_date(wall_ns).as_bytes());
-    write::response_head(out, &head, Framing::Exact(body.len() as u64), true, false, |out| {
-        out.extend_from_slice(b"x-request-id: ");
-        identity::write_uuid(out, &exchange.id);
-        out.extend_from_slice(b"\r\n");
-    });
-    if exchange.head.method != Method::Head {
-        out.extend_from_slice(body);
-    }
 }
 
 impl Engine {
@@ -136,29 +118,31 @@ impl Engine {
     }
 
     fn release_end(&mut self, ex: u32) {
-        let exchange = &mut self.exchanges[ex as usize];
-        if !exchange.orphan && !exchange.held.is_empty() {
-            let conn = ConnId::Down(exchange.down);
-            self.actions.buffer(conn).append(&mut exchange.held);
-        }
+        self.client_release(ex);
         self.complete(ex);
     }
 
     /// The outcome cannot be made durable and the route fails closed: an answer of which nothing was sent
     /// is replaced, one that has begun is cut.
     fn withhold_end(&mut self, ex: u32) {
-        let exchange = &mut self.exchanges[ex as usize];
-        let all_held = exchange.held.starts_with(b"HTTP/1.1 ");
-        exchange.held.clear();
-        exchange.close_after = true;
-        if !all_held {
+        self.exchanges[ex as usize].close_after = true;
+        if !self.client_withhold(ex) {
             self.exchanges[ex as usize].outcome_written = true;
             return self.cut(ex, Code::AuditFailed);
         }
-        if !exchange.orphan {
-            let out = self.actions.buffer(ConnId::Down(exchange.down));
-            audit_failed(out, exchange, self.now.wall_ns);
+        let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
+        self.response.clear();
+        self.response.status = 503;
+        self.response.fields.append(b"content-type", b"application/problem+json");
+        let exchange = &mut self.exchanges[ex as usize];
+        let bodiless = exchange.head.method == Method::Head;
+        exchange.framing = if bodiless { Framing::None } else { Framing::Exact(body.len() as u64) };
+        self.client_head(ex, Some(Code::AuditFailed), false);
+        if !bodiless && !self.exchanges[ex as usize].orphan {
+            self.client_data(ex, body, 0..body.len(), false, false);
         }
+        self.client_end(ex, &Fields::default(), false);
+        let exchange = &mut self.exchanges[ex as usize];
         exchange.status = 503;
         exchange.code = Some(Code::AuditFailed);
         self.complete(ex);
@@ -196,6 +180,11 @@ impl Engine {
         self.wheel.clear(&mut self.deadlines[ex as usize].step);
         let Some(revision) = exchange.revision.take() else { return };
         self.meter.end(&exchange.head.method, exchange.head.scheme);
+        if exchange.raw {
+            self.meter.add(Counter::TcpConnections, 1);
+            self.meter.add(Counter::TcpReceived, exchange.request_bytes);
+            self.meter.add(Counter::TcpSent, exchange.response_bytes);
+        }
         self.meter.request(&Served {
             route: exchange.route.map_or(&revision.no_route, |r| &revision.routes[r as usize].label),
             method: &exchange.head.method,
@@ -233,6 +222,9 @@ impl Engine {
         }
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         down.exchange = None;
+        if matches!(down.wire, DownWire::Stream { .. }) {
+            return self.end_stream(id);
+        }
         if close || down.closing {
             return self.close_down(id);
         }

@@ -39,13 +39,18 @@ pub fn exchange_id(wall_ns: u64, entropy: &mut Entropy) -> ExchangeId {
 
 /// 8-4-4-4-12.
 pub fn write_uuid(out: &mut Vec<u8>, id: &ExchangeId) {
+    out.extend_from_slice(&uuid(id));
+}
+
+/// 8-4-4-4-12.
+pub fn uuid(id: &ExchangeId) -> [u8; 36] {
     let mut text = [b'-'; 36];
     write_hex(&mut text[..8], &id[..4]);
     write_hex(&mut text[9..13], &id[4..6]);
     write_hex(&mut text[14..18], &id[6..8]);
     write_hex(&mut text[19..23], &id[8..10]);
     write_hex(&mut text[24..], &id[10..]);
-    out.extend_from_slice(&text);
+    text
 }
 
 fn write_hex(text: &mut [u8], bytes: &[u8]) {
@@ -89,12 +94,13 @@ impl Trace {
         Trace { trace_id, span_id, parent_span_id: [0; 8], sampled: b < threshold || threshold == u64::MAX }
     }
 
-    pub fn write_traceparent(&self, out: &mut Vec<u8>) {
+    /// The value of the field.
+    pub fn traceparent(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(&mut text[3..35], &self.trace_id);
         write_hex(&mut text[36..52], &self.span_id);
         text[54] |= u8::from(self.sampled);
-        out.extend_from_slice(&text);
+        text
     }
 }
 
@@ -178,9 +184,7 @@ mod tests {
         let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let t = Trace::begin(Some(parent), 0, &mut e);
         assert!(t.sampled && t.parent_span_id != [0; 8]);
-        let mut out = Vec::new();
-        t.write_traceparent(&mut out);
-        assert_eq!(out[..36], parent[..36]);
+        assert_eq!(t.traceparent()[..36], parent[..36]);
         for bad in [
             &b"00-00000000000000000000000000000000-00f067aa0ba902b7-01"[..],
             b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",

@@ -23,13 +23,18 @@
 
 mod action;
 mod answer;
+mod client;
 mod connection;
 mod downstream;
 mod finish;
 pub mod identity;
 mod judge;
 mod ledger;
+mod mux;
 mod plugin;
+mod secure;
+mod session;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod timeout;
@@ -41,18 +46,19 @@ pub use ledger::Batch;
 pub use plugin::{Change, Decision, View};
 
 use crate::balance::{Balancer, Pool};
-use crate::message::{Fields, Peer, ResponseHead};
+use crate::message::{Fields, Peer, RequestHead, ResponseHead};
 use crate::observe::{Counter, Gauge, Meter};
 use crate::revision::Revision;
 use crate::shared::Shared;
 use crate::time::{Instant, Now};
+use crate::tls::{self, TlsStore};
 use action::Actions;
-use connection::{pause, Deadlines, Down, Exchange, Up};
+use connection::{pause, Deadlines, Down, DownWire, Exchange, Up};
 use identity::Entropy;
 use ledger::Ledger;
 use slab::Slab;
 use smallvec::SmallVec;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wheel::{Deadline, Timer, Wheel};
@@ -84,6 +90,20 @@ pub struct Engine {
     balancer: Balancer,
     /// Idle connections, and who waits for one (exchange, serial).
     pool: Pool<u32, (u32, u64)>,
+    /// Endpoints that speak HTTP/2.
+    mux: mux::Muxes,
+    /// Entries of `downs` that are streams.
+    streams: usize,
+    /// Connections of TCP routes that were just accepted.
+    opened: Vec<u32>,
+    /// Connections whose session has something to tell or to send.
+    dirty: Vec<ConnId>,
+    /// What handshakes are made with.
+    tls: Option<Arc<TlsStore>>,
+    /// Decrypted bytes of the callback at hand.
+    plain: Vec<u8>,
+    /// Filled by requests that nobody will answer any more.
+    refused_head: RequestHead,
     meter: Meter,
     wheel: Wheel,
     woken: Vec<Timer>,
@@ -132,6 +152,13 @@ impl Engine {
             max_downs: revision.max_connections,
             balancer: Balancer::default(),
             pool: Pool::default(),
+            mux: mux::Muxes::default(),
+            streams: 0,
+            opened: Vec::new(),
+            dirty: Vec::new(),
+            tls: None,
+            plain: Vec::new(),
+            refused_head: RequestHead::default(),
             downs: Slab::new(),
             ups: Slab::new(),
             exchanges: Slab::new(),
@@ -175,13 +202,20 @@ impl Engine {
     }
 
     /// A client connected to the entrypoint called `entrypoint`. `None`: close it at once.
-    pub fn accept(&mut self, now: Now, entrypoint: &str, ip: IpAddr, port: u16) -> Option<u32> {
+    pub fn accept(
+        &mut self,
+        now: Now,
+        entrypoint: &str,
+        ip: IpAddr,
+        port: u16,
+        local: Option<SocketAddr>,
+    ) -> Option<u32> {
         self.now = now;
         let index = self.revision.entrypoint(entrypoint);
         let plan = index.map(|i| &self.revision.entrypoints[i as usize]);
         let (Some(index), Some(plan)) = (index, plan) else { return None };
         // While draining only those still come that were accepted before the listener closed: they are served.
-        if self.downs.len() >= self.max_downs {
+        if self.connections() >= self.max_downs {
             self.meter.add(Counter::ConnectionsRefused, 1);
             return None;
         }
@@ -196,12 +230,32 @@ impl Engine {
         let wait = if self.draining { wait.min(DRAIN_GRACE) } else { wait };
         let entry = self.downs.vacant_entry();
         let id = entry.key() as u32;
+        let tls = match (&plan.tls, &self.tls) {
+            (false, _) => None,
+            (true, Some(store)) => store.server(&plan.name).cloned(),
+            (true, None) => None,
+        };
+        if plan.tls && tls.is_none() {
+            // No certificates for it: nothing is served in the clear instead.
+            self.meter.add(Counter::ConnectionsRefused, 1);
+            return None;
+        }
+        let wait = tls.as_ref().map_or(wait, |tls| tls.handshake_timeout());
+        let hello = self.revision.tcp.looks_at_hello(index);
+        let tls = tls.map(|plan| Box::new(tls::Server::new(plan, now.wall_ns / 1_000_000_000)));
+        let wire = if plan.http2_enabled { DownWire::Undecided } else { DownWire::Http1 };
+        let bytes = plan.tcp && tls.is_none() && !hello && !proxy_header;
         let mut down = Box::new(Down {
+            wire,
+            tls,
+            hello,
+            early: false,
+            local,
             server: Default::default(),
             kept: Vec::new(),
             exchange: None,
             revision: self.revision.clone(),
-            peer: Peer { ip, port, entrypoint: index, trusted },
+            peer: Peer { ip, port, entrypoint: index, trusted, tls: None },
             ip_text: text_of(ip),
             pauses: 0,
             write_blocked: false,
@@ -213,13 +267,27 @@ impl Engine {
             unread: false,
             closing: false,
             head_begun: None,
+            sent: false,
         });
         // A new connection must say something within the head deadline.
         self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
         entry.insert(down);
         self.meter.add(Counter::ConnectionsAccepted, 1);
-        self.meter.set(Gauge::ConnectionsOpen, self.downs.len() as u64);
+        self.meter.set(Gauge::ConnectionsOpen, self.connections() as u64);
+        if bytes {
+            // Nobody waits for such a client to speak first.
+            self.opened.push(id);
+        }
         Some(id)
+    }
+
+    /// The transport of a client that was accepted can be written to.
+    pub fn opened(&mut self, now: Now) {
+        self.now = now;
+        while let Some(id) = self.opened.pop() {
+            self.begin_bytes(id, None);
+        }
+        self.settle();
     }
 
     /// Bytes from a peer.
@@ -227,8 +295,8 @@ impl Engine {
         self.now = now;
         self.begun = 0;
         match conn {
-            ConnId::Down(id) => self.downstream_input(id, bytes),
-            ConnId::Up(id) => self.upstream_input(id, bytes),
+            ConnId::Down(id) => self.downstream_raw(id, bytes),
+            ConnId::Up(id) => self.upstream_raw(id, bytes),
         }
         self.settle();
     }
@@ -258,36 +326,8 @@ impl Engine {
     pub fn write_blocked(&mut self, now: Now, conn: ConnId, blocked: bool) {
         self.now = now;
         match conn {
-            ConnId::Down(id) => {
-                let Some(down) = self.downs.get_mut(id as usize) else { return };
-                down.write_blocked = blocked;
-                let wait = down.revision.entrypoints[down.peer.entrypoint as usize].body_timeout;
-                let ex = down.exchange;
-                if blocked {
-                    self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
-                } else if ex.is_none() {
-                    self.ready.push(id);
-                } else if !down.server.in_request() {
-                    self.wheel.clear(&mut down.deadline);
-                }
-                let other = ex.and_then(|ex| self.exchanges.get(ex as usize));
-                if let Some(up) = other.and_then(|ex| ex.up) {
-                    self.pause_up(up, pause::PEER, blocked);
-                    if let (false, Some(ex)) = (blocked, ex) {
-                        self.answer_goes_on(ex);
-                    }
-                }
-            }
-            ConnId::Up(id) => {
-                let Some(up) = self.ups.get_mut(id as usize) else { return };
-                up.write_blocked = blocked;
-                if let Some(ex) = up.exchange.and_then(|ex| self.exchanges.get(ex as usize)) {
-                    let down = ex.down;
-                    if !ex.orphan {
-                        self.pause_down(down, pause::PEER, blocked);
-                    }
-                }
-            }
+            ConnId::Down(id) => self.down_blocked(id, blocked),
+            ConnId::Up(id) => self.up_blocked(id, blocked),
         }
         self.settle();
     }
@@ -297,16 +337,22 @@ impl Engine {
         self.now = now;
         self.draining = true;
         for (id, down) in &mut self.downs {
-            if down.exchange.is_none() && down.kept.is_empty() && !down.server.in_request() {
+            let carries = match &down.wire {
+                DownWire::Http2(session) => session.streams() > 0,
+                DownWire::Stream { .. } => true,
+                _ => down.exchange.is_some() || !down.kept.is_empty() || down.server.in_request(),
+            };
+            if !carries {
                 self.wheel.set(&mut down.deadline, now.mono + DRAIN_GRACE, Timer::Down(id as u32));
             }
         }
+        self.drain_sessions();
         self.settle();
     }
 
     /// Client connections still open.
     pub fn open_connections(&self) -> usize {
-        self.downs.len()
+        self.connections()
     }
 
     /// Exchanges not yet complete.
@@ -325,6 +371,9 @@ impl Engine {
 
     /// What has to be done now. Give the vector back with [`Engine::recycle`].
     pub fn take_actions(&mut self) -> Vec<Action> {
+        if self.tls.is_some() {
+            self.seal_actions();
+        }
         self.actions.take()
     }
 
@@ -363,71 +412,21 @@ impl Engine {
         self.settle();
     }
 
-    /// Loose ends of one callback: input that became usable, held bytes that need not wait.
+    /// Loose ends of one callback: input that became usable, sessions, held bytes that need not wait.
     fn settle(&mut self) {
-        while let Some(id) = self.ready.pop() {
-            self.downstream_resume(id);
-        }
-        while let Some((ex, serial)) = self.held.pop() {
-            self.flush_held(ex, serial);
-        }
-    }
-
-    fn pause_down(&mut self, id: u32, reason: u8, on: bool) {
-        if let Some(down) = self.downs.get_mut(id as usize) {
-            let before = down.pauses;
-            down.pauses = if on { before | reason } else { before & !reason };
-            if (before == 0) != (down.pauses == 0) && !down.closing {
-                let conn = ConnId::Down(id);
-                self.actions.push(if on { Action::Pause(conn) } else { Action::Resume(conn) });
+        loop {
+            if let Some(id) = self.ready.pop() {
+                self.downstream_resume(id);
+            } else if let Some(conn) = self.dirty.pop() {
+                match conn {
+                    ConnId::Down(id) => self.serve_session(id),
+                    ConnId::Up(id) => self.serve_mux(id),
+                }
+            } else if let Some((ex, serial)) = self.held.pop() {
+                self.flush_held(ex, serial);
+            } else {
+                return;
             }
-        }
-    }
-
-    fn pause_up(&mut self, id: u32, reason: u8, on: bool) {
-        // One that is not open yet is paused, if need be, when its request is sent.
-        if let Some(up) = self.ups.get_mut(id as usize).filter(|up| up.connected) {
-            let before = up.pauses;
-            up.pauses = if on { before | reason } else { before & !reason };
-            if (before == 0) != (up.pauses == 0) && !up.closing {
-                let conn = ConnId::Up(id);
-                self.actions.push(if on { Action::Pause(conn) } else { Action::Resume(conn) });
-            }
-        }
-    }
-
-    /// Closes after what was written; nothing more is sent, and what still comes is dropped.
-    ///
-    /// While the client may still be sending, only our side is closed at first: a socket closed with input
-    /// unread is reset, and the reset overtakes the answer (RFC 9112 §9.6).
-    fn close_down(&mut self, id: u32) {
-        let Some(down) = self.downs.get_mut(id as usize) else { return };
-        if down.closing {
-            return;
-        }
-        down.closing = true;
-        let conn = ConnId::Down(id);
-        let linger = (down.unread || down.server.in_request() || !down.kept.is_empty()) && !down.read_closed;
-        down.kept = Vec::new();
-        let unwritten = down.revision.entrypoints[down.peer.entrypoint as usize].body_timeout;
-        let wait = if linger { LINGER } else { unwritten };
-        self.wheel.set(&mut down.deadline, self.now.mono + wait, Timer::Down(id));
-        if linger {
-            if std::mem::take(&mut down.pauses) != 0 {
-                self.actions.push(Action::Resume(conn));
-            }
-            self.actions.push(Action::WriteEof(conn));
-        } else {
-            self.actions.push(Action::Close(conn));
-        }
-    }
-
-    fn abort_down(&mut self, id: u32) {
-        if let Some(down) = self.downs.get_mut(id as usize) {
-            down.closing = true;
-            down.kept = Vec::new();
-            self.wheel.clear(&mut down.deadline);
-            self.actions.push(Action::Abort(ConnId::Down(id)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What happens when time is up, phase by phase.
 
-use super::connection::Stage;
+use super::connection::{DownWire, Stage, UpWire};
+use super::upstream::Failure;
 use super::wheel::Timer;
 use super::{Action, ConnId, Engine};
 use crate::error::Code;
@@ -49,12 +50,20 @@ impl Engine {
     }
 
     fn set_gauges(&self) {
-        let idle = self.ups.iter().filter(|(_, up)| up.exchange.is_none()).count();
+        let (mut idle, mut used) = (0, 0);
+        for (_, up) in &self.ups {
+            let busy = match &up.wire {
+                UpWire::Stream { .. } => continue,
+                UpWire::Http2(session) => session.streams() > 0,
+                UpWire::Http1 => up.exchange.is_some(),
+            };
+            *(if busy { &mut used } else { &mut idle }) += 1;
+        }
         let paused = self.ups.iter().filter(|(_, up)| up.pauses != 0).count()
             + self.downs.iter().filter(|(_, down)| down.pauses != 0).count();
         let revisions = self.published.iter().filter(|r| r.strong_count() > 0).count();
-        self.meter.set(Gauge::UpstreamIdle, idle as u64);
-        self.meter.set(Gauge::UpstreamOpen, (self.ups.len() - idle) as u64);
+        self.meter.set(Gauge::UpstreamIdle, idle);
+        self.meter.set(Gauge::UpstreamOpen, used);
         self.meter.set(Gauge::Paused, paused as u64);
         self.meter.set(Gauge::Revisions, revisions as u64);
     }
@@ -67,7 +76,14 @@ impl Engine {
         if down.closing {
             return self.abort_down(id);
         }
+        if matches!(down.wire, DownWire::Http2(_)) {
+            return self.session_woken(id);
+        }
         let Some(ex) = down.exchange else {
+            if down.tls.is_some() && down.peer.tls.is_none() || down.hello {
+                self.meter.add(Counter::TimeoutHandshake, 1);
+                return self.abort_down(id);
+            }
             if down.head_begun.is_some() || down.proxy_header {
                 self.meter.add(Counter::TimeoutHead, 1);
                 // The head never became a request; the client is told before it is let go.
@@ -91,7 +107,7 @@ impl Engine {
             // The answer is what is waited for.
         } else if self.exchanges[ex as usize].up.is_some_and(|up| self.ups[up as usize].write_blocked) {
             self.meter.add(Counter::TimeoutUpstreamBody, 1);
-            self.attempt_failed(ex, Code::UpstreamTimeout, false);
+            self.attempt_failed(ex, Code::UpstreamTimeout, Failure::Plain);
         } else if down.pauses != 0 {
             // It is we who do not read; the step that holds us up has a deadline of its own.
             let wait = down.revision.entrypoints[down.peer.entrypoint as usize].body_timeout;
@@ -113,6 +129,7 @@ impl Engine {
         let Some(ex) = up.exchange else {
             return self.close_up(id);
         };
+        debug_assert!(!matches!(up.wire, UpWire::Http2(_)), "a session's exchanges have places of their own");
         if up.pauses != 0 {
             // It is we who do not read: the client's own deadline decides.
             let wait = self.upstream_body_timeout(ex);
@@ -125,11 +142,11 @@ impl Engine {
             Stage::Tunnel => self.tunnel_end(ex),
             Stage::Sending => {
                 self.meter.add(Counter::TimeoutFirstByte, 1);
-                self.attempt_failed(ex, Code::UpstreamTimeout, false);
+                self.attempt_failed(ex, Code::UpstreamTimeout, Failure::Plain);
             }
             _ => {
                 self.meter.add(Counter::TimeoutUpstreamBody, 1);
-                self.attempt_failed(ex, Code::UpstreamTimeout, false);
+                self.attempt_failed(ex, Code::UpstreamTimeout, Failure::Plain);
             }
         }
     }
@@ -142,6 +159,9 @@ impl Engine {
         let (stage, serial) = (exchange.stage, exchange.serial);
         if total && stage != Stage::AwaitOutcome {
             self.meter.add(Counter::TimeoutTotal, 1);
+            if stage == Stage::Tunnel {
+                return self.tunnel_end(ex);
+            }
             self.forget_attempt(ex);
             self.drop_upstream(ex);
             if self.exchanges[ex as usize].answer_begun {
@@ -155,7 +175,7 @@ impl Engine {
                 Stage::Connecting => {
                     self.meter.add(Counter::TimeoutConnect, 1);
                     if self.exchanges[ex as usize].up.is_some() {
-                        return self.attempt_failed(ex, Code::ConnectTimeout, false);
+                        return self.attempt_failed(ex, Code::ConnectTimeout, Failure::Plain);
                     }
                     self.refuse(ex, Code::NoEndpoint, Some("no connection came free in time"));
                 }

@@ -1,20 +1,32 @@
 //! From a routed request to an endpoint's connection, and from its bytes to events of an answer.
 
-use super::connection::{pause, Stage, Up};
+use super::client::forwarding_lines;
+use super::connection::{pause, Stage, Up, UpWire};
 use super::wheel::{Deadline, Timer};
 use super::{identity, Action, AfterEof, ConnId, Engine};
 use crate::audit::record::Intent;
-use crate::balance::{share_of, ServicePlan};
-use crate::config::Durability;
+use crate::balance::{share_of, Address, EndpointPlan, ServicePlan, Spoken};
+use crate::config::{Durability, UpstreamProtocol};
 use crate::error::Code;
 use crate::http1::{write, HeadLimits, ResponseEvent};
 use crate::message::{BodyLength, Known, Method, Scheme};
 use crate::observe::{attempt_span, Called, Counter};
 use crate::revision::Revision;
+use crate::tls;
 use std::time::Duration;
 
 /// How long a closed connection may take to swallow what was written to it.
 const UNWRITTEN: Duration = Duration::from_secs(30);
+
+/// How an attempt came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Plain,
+    /// A connection that had served before closed without a byte (RFC 9112 §9.3.1).
+    Race,
+    /// The endpoint says that it did not work on the request (RFC 9113 §8.7).
+    Unprocessed,
+}
 
 /// Request bodies up to this size are kept so that a request can be sent again.
 const REPLAY: usize = 64 << 10;
@@ -88,9 +100,23 @@ impl Engine {
         let endpoint = &service.endpoints[index as usize];
         exchange.endpoint = Some(index);
         let cap = share_of(service.max_connections, revision.workers);
+        let (raw, upgrade) = (exchange.raw, exchange.head.upgrade);
+        let http2 = service.speaks_http2(endpoint);
+        let learned = !upgrade && self.mux.contains_key(&endpoint.key);
+        if !raw && (http2 || learned) {
+            if let Some(parent) = self.mux_room(endpoint.key) {
+                self.meter.add(Counter::PoolReuse, 1);
+                self.begin_attempt(ex, service, index);
+                return self.send_on(ex, parent);
+            }
+            if self.mux_opening(endpoint.key, service.max_streams) {
+                return self.wait_for_connection(ex, service, endpoint.key);
+            }
+        }
+        let exchange = &mut self.exchanges[ex as usize];
         // A retry trusts no idle connection as long as it may open one.
-        let fresh = exchange.attempts > 0 && self.pool.open(endpoint.key, cap);
-        if !fresh {
+        let fresh = (exchange.attempts > 0 || raw) && self.pool.open(endpoint.key, cap);
+        if !fresh && !raw {
             if let Some(up) = self.pool.take(endpoint.key) {
                 self.meter.add(Counter::PoolReuse, 1);
                 self.begin_attempt(ex, service, index);
@@ -98,18 +124,30 @@ impl Engine {
             }
         }
         if !fresh && !self.pool.open(endpoint.key, cap) {
-            // At the cap: the next connection that comes free is this exchange's.
-            exchange.stage = Stage::Connecting;
-            self.pool.wait(endpoint.key, (ex, exchange.serial));
-            let wait = connect_timeout(&revision, exchange.route, service.connect_timeout);
-            self.step_deadline(ex, wait);
-            return;
+            return self.wait_for_connection(ex, service, endpoint.key);
         }
         self.begin_attempt(ex, service, index);
+        let tls = match endpoint.spoken {
+            Spoken::Https => match self.secure_client(service, endpoint, upgrade) {
+                Some(tls) => Some(Box::new(tls)),
+                None => {
+                    self.pool.closed(endpoint.key);
+                    return self.attempt_failed(ex, Code::UpstreamTls, Failure::Plain);
+                }
+            },
+            _ => None,
+        };
         let exchange = &mut self.exchanges[ex as usize];
         exchange.stage = Stage::Connecting;
         let timeout = connect_timeout(&revision, exchange.route, service.connect_timeout);
+        if http2 {
+            self.mux_asked(endpoint.key);
+        }
         let up = self.ups.insert(Box::new(Up {
+            wire: UpWire::Http1,
+            http2: (http2 || tls.is_some()).then(|| service.http2_limits()),
+            tls,
+            opening: http2,
             client: Default::default(),
             kept: Vec::new(),
             exchange: Some(ex),
@@ -123,14 +161,27 @@ impl Engine {
             read_closed: false,
             served: 0,
         })) as u32;
-        exchange.up = Some(up);
+        self.exchanges[ex as usize].up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
         self.actions.push(Action::Connect { up, address: endpoint.address.clone(), timeout });
         // Whoever connects reports in time; should it never report, the exchange ends all the same.
         self.step_deadline(ex, timeout + Duration::from_secs(1));
     }
 
-    fn begin_attempt(&mut self, ex: u32, service: &ServicePlan, index: u32) {
+    /// The next connection or stream that comes free is this exchange's.
+    fn wait_for_connection(&mut self, ex: u32, service: &ServicePlan, endpoint: u64) {
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.stage = Stage::Connecting;
+        self.pool.wait(endpoint, (ex, exchange.serial));
+        let route = exchange.route;
+        let wait = exchange
+            .revision
+            .as_ref()
+            .map_or(service.connect_timeout, |revision| connect_timeout(revision, route, service.connect_timeout));
+        self.step_deadline(ex, wait);
+    }
+
+    pub(super) fn begin_attempt(&mut self, ex: u32, service: &ServicePlan, index: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         exchange.attempts = exchange.attempts.saturating_add(1);
         exchange.sent = None;
@@ -144,12 +195,62 @@ impl Engine {
         self.now = now;
         if let Some(up) = self.ups.get_mut(id as usize) {
             up.connected = true;
-            match up.exchange {
-                Some(ex) => self.send(ex, id),
-                None => self.idle_up(id),
+            match up.tls {
+                Some(_) => self.greet_endpoint(id),
+                None => self.up_open(id),
             }
         }
         self.settle();
+    }
+
+    /// The connection may carry what it is for.
+    pub(super) fn up_open(&mut self, id: u32) {
+        let up = &mut self.ups[id as usize];
+        let speaks_http2 = match &up.tls {
+            None => up.http2.is_some(),
+            Some(tls) => tls.facts().is_some_and(|f| f.alpn.as_deref() == Some(b"h2")),
+        };
+        match up.http2 {
+            Some(limits) if speaks_http2 => return self.begin_mux(id, limits),
+            // HTTP/2 was asked for, and the endpoint does not speak it.
+            Some(_) if up.opening => {
+                up.opening = false;
+                let (endpoint, ex) = (up.endpoint, up.exchange);
+                self.mux_settled(endpoint);
+                return match ex {
+                    Some(ex) => self.attempt_failed(ex, Code::UpstreamTls, Failure::Plain),
+                    None => self.close_up(id),
+                };
+            }
+            _ => {}
+        }
+        let up = &mut self.ups[id as usize];
+        up.http2 = None;
+        match up.exchange {
+            Some(ex) if self.exchanges[ex as usize].raw => self.join_bytes(ex, id),
+            Some(ex) => self.send(ex, id),
+            None => self.idle_up(id),
+        }
+    }
+
+    /// TLS for a connection to `endpoint`, offering what the service speaks.
+    fn secure_client(
+        &mut self,
+        service: &ServicePlan,
+        endpoint: &EndpointPlan,
+        upgrade: bool,
+    ) -> Option<tls::Client> {
+        let plan = self.tls.as_ref()?.client(&service.name)?;
+        let host = match &endpoint.address {
+            Address::Tcp { host, .. } => host.as_str(),
+            Address::Unix(_) => "localhost",
+        };
+        let alpn: &[&[u8]] = match service.protocol {
+            UpstreamProtocol::Http2 => &[b"h2"],
+            UpstreamProtocol::Auto if !upgrade => &[b"h2", b"http/1.1"],
+            _ => &[b"http/1.1"],
+        };
+        tls::Client::new(plan, host, alpn).ok()
     }
 
     /// The connection asked for could not be opened.
@@ -161,6 +262,9 @@ impl Engine {
         }
         if let Some(up) = self.ups.try_remove(id as usize) {
             self.pool.closed(up.endpoint);
+            if up.opening {
+                self.mux_settled(up.endpoint);
+            }
             self.meter.add(Counter::UpstreamConnectErrors, 1);
             self.wake_waiting(up.endpoint);
             if let Some(ex) = up.exchange {
@@ -169,14 +273,14 @@ impl Engine {
                 if timed_out {
                     self.meter.add(Counter::TimeoutConnect, 1);
                 }
-                self.attempt_failed(ex, code, false);
+                self.attempt_failed(ex, code, Failure::Plain);
             }
         }
         self.settle();
     }
 
     /// Writes the request to `up`.
-    fn send(&mut self, ex: u32, id: u32) {
+    pub(super) fn send(&mut self, ex: u32, id: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
         let Some(route) = exchange.route else { return };
@@ -191,8 +295,6 @@ impl Engine {
         exchange.stage = Stage::Sending;
         self.wheel.clear(&mut self.deadlines[ex as usize].step);
 
-        let out = self.actions.buffer(ConnId::Up(id));
-        let down = self.downs.get(exchange.down as usize).filter(|_| !exchange.orphan);
         let head = &exchange.head;
         let mut host = smallvec::SmallVec::<[u8; 64]>::new();
         if let Some(set) = head.fields.get_known(Known::Host) {
@@ -207,27 +309,27 @@ impl Engine {
         } else {
             host.extend_from_slice(&endpoint.host_header);
         }
-        let id_of = exchange.id;
-        let trace = identity::Trace { span_id: attempt_span(exchange.trace.span_id), ..exchange.trace };
-        write::request_head(out, head, &host, |out| {
-            out.extend_from_slice(b"x-request-id: ");
-            identity::write_uuid(out, &id_of);
-            out.extend_from_slice(b"\r\ntraceparent: ");
-            trace.write_traceparent(out);
-            out.extend_from_slice(b"\r\n");
-            if let Some(down) = down {
-                write::field(out, b"x-forwarded-for", &down.ip_text);
-            }
-            if !head.fields.has(Known::XForwardedProto) {
-                let https = head.scheme == Scheme::Https;
-                write::field(out, b"x-forwarded-proto", if https { b"https" } else { b"http" });
-            }
-            if !head.fields.has(Known::XForwardedHost) && !head.host.is_empty() {
-                out.extend_from_slice(b"x-forwarded-host: ");
-                write::authority(out, head);
-                out.extend_from_slice(b"\r\n");
-            }
-        });
+        let down = self.downs.get(exchange.down as usize).filter(|_| !exchange.orphan);
+        let trace = identity::Trace { span_id: attempt_span(exchange.trace.span_id), ..exchange.trace }.traceparent();
+        let ip = down.map(|down| &down.ip_text[..]);
+        if let UpWire::Stream { parent, .. } = self.ups[id as usize].wire {
+            let end = exchange.request_complete && exchange.body.is_empty() && !exchange.head.upgrade;
+            let Some(UpWire::Http2(session)) = self.ups.get_mut(parent as usize).map(|up| &mut up.wire) else { return };
+            let opened = session.open(id, &exchange.head, &host, end, |add| {
+                forwarding_lines(exchange, ip, &trace, add);
+            });
+            self.serve_later(ConnId::Up(parent));
+            let Some(stream) = opened else {
+                return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
+            };
+            self.ups[id as usize].wire = UpWire::Stream { parent, stream };
+        } else {
+            let out = self.actions.buffer(ConnId::Up(id));
+            write::request_head(out, &exchange.head, &host, |out| {
+                forwarding_lines(exchange, ip, &trace, &mut |name, value| write::field(out, name, value));
+            });
+        }
+        let exchange = &mut self.exchanges[ex as usize];
         exchange.body_sent = 0;
         if !exchange.body.is_empty() {
             let body = std::mem::take(&mut exchange.body);
@@ -275,7 +377,10 @@ impl Engine {
 
     fn body_piece(&mut self, ex: u32, up: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         let conn = ConnId::Up(up);
-        if self.exchanges[ex as usize].head.length == BodyLength::Streamed {
+        let framed = matches!(self.ups[up as usize].wire, UpWire::Http1);
+        if !framed {
+            self.up_bytes(up, input, range, direct);
+        } else if self.exchanges[ex as usize].head.length == BodyLength::Streamed {
             if range.is_empty() {
                 return;
             }
@@ -291,12 +396,22 @@ impl Engine {
     pub(super) fn request_end_up(&mut self, ex: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(id) = exchange.up else { return };
-        if exchange.head.length == BodyLength::Streamed {
+        let streamed = exchange.head.length == BodyLength::Streamed;
+        let place = exchange.down as usize;
+        if matches!(self.ups[id as usize].wire, UpWire::Stream { .. }) {
+            if !exchange.head.upgrade {
+                let trailers = self.downs.get(place).map(|d| d.server.trailers.clone()).unwrap_or_default();
+                let trailers = if streamed { trailers } else { Default::default() };
+                if let Some((session, stream)) = self.up_stream(id) {
+                    session.end(stream, &trailers);
+                }
+            }
+        } else if streamed {
             let empty = Default::default();
-            let down = self.downs.get(exchange.down as usize).filter(|_| !exchange.orphan);
-            let trailers = down.map_or(&empty, |d| &d.server.trailers);
+            let trailers = self.downs.get(place).map_or(&empty, |d| &d.server.trailers);
             write::last_chunk(self.actions.buffer(ConnId::Up(id)), trailers);
         }
+        let exchange = &mut self.exchanges[ex as usize];
         exchange.sent = Some(self.now.mono);
         let wait = self.first_byte_timeout(ex);
         if self.exchanges[ex as usize].stage == Stage::Sending {
@@ -325,10 +440,13 @@ impl Engine {
         plan.shape.body_timeout.or(service.map(|s| s.body_timeout)).unwrap_or(Duration::from_secs(60))
     }
 
-    pub(super) fn upstream_input(&mut self, id: u32, bytes: &[u8]) {
+    pub(super) fn upstream_input(&mut self, id: u32, bytes: &[u8], direct: bool) {
         let Some(up) = self.ups.get_mut(id as usize) else { return };
         if up.closing {
             return;
+        }
+        if matches!(up.wire, UpWire::Http2(_)) {
+            return self.mux_input(id, bytes);
         }
         let Some(ex) = up.exchange else {
             // Bytes nobody asked for: whatever they are, this connection is not used again.
@@ -339,7 +457,7 @@ impl Engine {
             return;
         }
         if up.kept.is_empty() {
-            let used = self.upstream_consume(id, bytes, true);
+            let used = self.upstream_consume(id, bytes, direct);
             if used < bytes.len() {
                 if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
                     up.kept.extend_from_slice(&bytes[used..]);
@@ -403,7 +521,7 @@ impl Engine {
                     }
                 }
                 Err(_) => {
-                    self.attempt_failed(ex, Code::BadUpstream, false);
+                    self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
                     return input.len();
                 }
             }
@@ -414,6 +532,9 @@ impl Engine {
     pub(super) fn upstream_resume(&mut self, id: u32) {
         self.pause_up(id, pause::KEPT, false);
         let Some(up) = self.ups.get_mut(id as usize) else { return };
+        if !matches!(up.wire, UpWire::Http1) {
+            return;
+        }
         let kept = std::mem::take(&mut up.kept);
         let used = self.upstream_consume(id, &kept, false);
         if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
@@ -440,6 +561,10 @@ impl Engine {
 
     pub(super) fn upstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(up) = self.ups.get_mut(id as usize) else { return AfterEof::Close };
+        if matches!(up.wire, UpWire::Http2(_)) {
+            self.lose_mux(id);
+            return AfterEof::Close;
+        }
         let Some(ex) = up.exchange else {
             up.closing = true;
             self.pool.remove(up.endpoint, id);
@@ -456,20 +581,25 @@ impl Engine {
                 self.tunnel_end(ex);
                 return AfterEof::Close;
             }
-            self.actions.push(Action::WriteEof(ConnId::Down(down)));
+            self.client_eof(down);
             return AfterEof::KeepOpen;
         }
         if up.client.closed() {
             self.answer_end(ex);
         } else {
-            let race = lost_race(up);
-            self.attempt_failed(ex, Code::UpstreamReset, race);
+            let failure = lost_race(up);
+            self.attempt_failed(ex, Code::UpstreamReset, failure);
         }
         AfterEof::Close
     }
 
     pub(super) fn upstream_lost(&mut self, id: u32) {
+        self.lose_mux(id);
         let Some(up) = self.ups.try_remove(id as usize) else { return };
+        if up.opening {
+            // Not yet greeted.
+            self.mux_settled(up.endpoint);
+        }
         if up.exchange.is_none() {
             self.pool.remove(up.endpoint, id);
         }
@@ -487,9 +617,7 @@ impl Engine {
     }
 
     /// An attempt came to nothing: another one if the rules allow, else the client is told.
-    ///
-    /// `race`: a connection that was used again closed without a byte ([`lost_race`]).
-    pub(super) fn attempt_failed(&mut self, ex: u32, code: Code, race: bool) {
+    pub(super) fn attempt_failed(&mut self, ex: u32, code: Code, failure: Failure) {
         self.exchanges[ex as usize].upstream_failed = true;
         self.end_attempt(ex, 0, Some(code));
         self.drop_upstream(ex);
@@ -501,7 +629,11 @@ impl Engine {
         let retry = revision.routes[route as usize].shape.retry.as_ref();
         let idempotent = exchange.head.method.is_idempotent();
         let replay = exchange.replayable && (exchange.request_complete || exchange.body_sent == 0);
-        let race = race && idempotent && exchange.attempts == 1;
+        let race = match failure {
+            Failure::Plain => false,
+            Failure::Race => idempotent && exchange.attempts == 1,
+            Failure::Unprocessed => exchange.attempts <= 2,
+        };
         let unsent = matches!(code, Code::ConnectFailed | Code::ConnectTimeout);
         let by_policy = retry.is_some_and(|r| {
             exchange.attempts < r.attempts
@@ -589,6 +721,13 @@ impl Engine {
         if let Some(id) = exchange.up.take() {
             if let Some(up) = self.ups.get_mut(id as usize) {
                 up.exchange = None;
+                match up.wire {
+                    UpWire::Stream { .. } => return self.remove_place(id),
+                    // Still being greeted: it will serve whoever waits, or the next.
+                    UpWire::Http2(_) => return,
+                    UpWire::Http1 if up.opening && up.tls.as_ref().is_none_or(|t| t.is_handshaking()) => return,
+                    UpWire::Http1 => {}
+                }
                 if up.connected && !up.closing {
                     up.closing = true;
                     self.wheel.clear(&mut up.deadline);
@@ -602,6 +741,9 @@ impl Engine {
     pub(super) fn release_up(&mut self, id: u32) {
         let Some(up) = self.ups.get_mut(id as usize) else { return };
         up.exchange = None;
+        if matches!(up.wire, UpWire::Stream { .. }) {
+            return self.remove_place(id);
+        }
         self.wheel.clear(&mut up.deadline);
         // One whose end was seen while its answer was shown to plugins is complete, and spent.
         if up.client.reusable() && up.kept.is_empty() && !up.read_closed && !up.closing {
@@ -632,7 +774,7 @@ impl Engine {
     }
 
     /// The exchange that has waited longest for this endpoint and still does: with its service and endpoint.
-    fn next_waiter(&mut self, endpoint: u64) -> Option<(u32, u32, u32)> {
+    pub(super) fn next_waiter(&mut self, endpoint: u64) -> Option<(u32, u32, u32)> {
         while let Some((ex, serial)) = self.pool.next_waiter(endpoint) {
             let exchange = self.exchanges.get(ex as usize);
             let Some(exchange) = exchange.filter(|e| e.serial == serial && e.stage == Stage::Connecting) else {
@@ -663,6 +805,9 @@ impl Engine {
 
     pub(super) fn close_up(&mut self, id: u32) {
         if let Some(up) = self.ups.get_mut(id as usize) {
+            if matches!(up.wire, UpWire::Stream { .. }) {
+                return self.remove_place(id);
+            }
             if up.exchange.is_none() {
                 self.pool.remove(up.endpoint, id);
             }
@@ -676,8 +821,12 @@ impl Engine {
 }
 
 /// The keep-alive race (RFC 9112 §9.3.1): a connection that had served before closed without a byte.
-fn lost_race(up: &Up) -> bool {
-    up.served > 1 && up.kept.is_empty() && !up.client.begun()
+fn lost_race(up: &Up) -> Failure {
+    if up.served > 1 && up.kept.is_empty() && !up.client.begun() {
+        Failure::Race
+    } else {
+        Failure::Plain
+    }
 }
 
 fn connect_timeout(revision: &Revision, route: Option<u32>, service: Duration) -> Duration {

@@ -3,8 +3,8 @@
 //! Rules:
 //! 1. A size is 1 to 15 hex digits and nothing else; no sign, no prefix, no space around it.
 //! 2. Lines end in CRLF. A bare LF or CR anywhere is an error.
-//! 3. Extensions are checked against the grammar's alphabet and dropped; all of one body's together may
-//!    not exceed [`MAX_EXTENSIONS`].
+//! 3. Extensions are checked against the grammar and dropped; all of one body's together may not exceed
+//!    [`MAX_EXTENSIONS`].
 //! 4. Trailer lines are collected up to [`MAX_TRAILERS`] bytes and handed out whole.
 
 use super::Violation;
@@ -20,11 +20,7 @@ enum State {
     Size {
         digits: u8,
     },
-    /// In an extension; `quoted` inside a quoted-string.
-    Extension {
-        quoted: bool,
-        escaped: bool,
-    },
+    Extension(Extension),
     /// After the CR of a size line.
     SizeLf,
     Data,
@@ -33,6 +29,57 @@ enum State {
     /// At the start of a trailer line or the final CRLF.
     Trailers,
     Done,
+}
+
+/// Where in `*( ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] BWS )` (RFC 9112 §7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    /// Behind the semicolon.
+    Start,
+    Name,
+    /// Space behind a name.
+    Named,
+    /// Behind the equals sign.
+    Equals,
+    Value,
+    Quoted,
+    /// Behind a backslash inside quotes.
+    Escaped,
+    /// Behind the closing quote.
+    Closed,
+    /// Space behind a value.
+    Valued,
+}
+
+impl Extension {
+    /// The place behind `b`; `None` when it may not stand here. The line may end where [`Self::may_end`] holds.
+    fn next(self, b: u8) -> Option<Extension> {
+        use Extension::*;
+        let (space, token) = (matches!(b, b' ' | b'\t'), is_token_byte(b));
+        match self {
+            Quoted => match b {
+                b'"' => Some(Closed),
+                b'\\' => Some(Escaped),
+                0x20..=0x7e | b'\t' => Some(Quoted),
+                _ => None,
+            },
+            Escaped => matches!(b, 0x20..=0x7e | b'\t').then_some(Quoted),
+            Start if space => Some(Start),
+            Equals if space => Some(Equals),
+            Name | Named if space => Some(Named),
+            Value | Closed | Valued if space => Some(Valued),
+            Start | Name if token => Some(Name),
+            Equals | Value if token => Some(Value),
+            Equals if b == b'"' => Some(Quoted),
+            Name | Named if b == b'=' => Some(Equals),
+            Name | Named | Value | Closed | Valued if b == b';' => Some(Start),
+            _ => None,
+        }
+    }
+
+    fn may_end(self) -> bool {
+        matches!(self, Extension::Name | Extension::Value | Extension::Closed)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -77,25 +124,20 @@ impl Chunked {
                     } else if b == b'\r' {
                         self.state = State::SizeLf;
                     } else if b == b';' {
-                        self.state = State::Extension { quoted: false, escaped: false };
+                        self.state = State::Extension(Extension::Start);
                     } else {
                         return Err(Violation::bad("malformed chunk size"));
                     }
                 }
-                State::Extension { quoted, escaped } => {
+                State::Extension(place) => {
                     self.extensions += 1;
                     if self.extensions > MAX_EXTENSIONS {
                         return Err(Violation::bad("chunk extensions too long"));
                     }
-                    self.state = match (b, quoted, escaped) {
-                        (0x20..=0x7e | b'\t', true, true) => State::Extension { quoted, escaped: false },
-                        (b'\\', true, false) => State::Extension { quoted, escaped: true },
-                        (b'"', _, false) => State::Extension { quoted: !quoted, escaped: false },
-                        (0x20..=0x7e | b'\t', true, false) => State::Extension { quoted, escaped },
-                        (b'\r', false, _) => State::SizeLf,
-                        (b';' | b'=' | b' ' | b'\t', false, _) => State::Extension { quoted, escaped },
-                        _ if !quoted && is_token_byte(b) => State::Extension { quoted, escaped },
-                        _ => return Err(Violation::bad("malformed chunk extension")),
+                    self.state = if b == b'\r' && place.may_end() {
+                        State::SizeLf
+                    } else {
+                        State::Extension(place.next(b).ok_or(Violation::bad("malformed chunk extension"))?)
                     };
                 }
                 State::SizeLf => {
@@ -183,6 +225,7 @@ mod tests {
         for (raw, body) in [
             (&b"5\r\nhello\r\n0\r\n\r\n"[..], &b"hello"[..]),
             (b"5;a=b\r\nhello\r\n1;q=\"x;\\\"y\"\r\n!\r\n0;z\r\nt: v\r\n\r\n", b"hello!"),
+            (b"5; a = b ;c\t=\t\"d\" ; e\r\nhello\r\n0\r\n\r\n", b"hello"),
             (b"0\r\n\r\n", b""),
             (b"00000A\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
         ] {
@@ -211,6 +254,23 @@ mod tests {
             b"0\r\n\n",
             b"0\r\nt: v\n\r\n",
             b"0\r\nt: v\r\n\n",
+            b"5;\r\nhello",
+            b"5;=\r\nhello",
+            b"5;=b\r\nhello",
+            b"5;a=\r\nhello",
+            b"5;;a\r\nhello",
+            b"5;a;\r\nhello",
+            b"5;a \r\nhello",
+            b"5;a b\r\nhello",
+            b"5;a==b\r\nhello",
+            b"5;a=b=c\r\nhello",
+            b"5;a=b c\r\nhello",
+            b"5;\"a\"\r\nhello",
+            b"5;a\"b\"\r\nhello",
+            b"5;a=b\"c\"\r\nhello",
+            b"5;a=\"b\"c\r\nhello",
+            b"5;a=\"b\" \r\nhello",
+            b"5;a=\"\\\r\"\r\nhello",
         ] {
             assert!(decode(&[raw]).is_err(), "{}", raw.escape_ascii());
         }

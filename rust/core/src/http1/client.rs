@@ -51,6 +51,11 @@ impl Client {
         self.begun = false;
     }
 
+    /// No HTTP is spoken: whatever comes is passed on.
+    pub fn tunnel(&mut self) {
+        self.state = State::Tunnel;
+    }
+
     /// A head, interim or final, was read since the request was written.
     pub fn begun(&self) -> bool {
         self.begun

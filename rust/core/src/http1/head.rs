@@ -9,6 +9,7 @@
 //! 4. `Connection` may nominate only fields that neither frame the message nor carry identity.
 
 use super::Violation;
+use crate::config::Underscores;
 use crate::error::Code;
 use crate::message::fields::{is_field_name, is_field_value, Fields, Known};
 use crate::message::{BodyLength, Method, PathOptions, RequestHead, ResponseHead, Scheme, Version};
@@ -24,11 +25,27 @@ pub struct HeadLimits {
     /// Field lines; at most 256 are ever accepted.
     pub fields: usize,
     pub path: PathOptions,
+    /// What becomes of field names with `_`.
+    pub underscores: Underscores,
 }
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        HeadLimits { bytes: 32 << 10, fields: 100, path: PathOptions::default() }
+        HeadLimits { bytes: 32 << 10, fields: 100, path: PathOptions::default(), underscores: Underscores::default() }
+    }
+}
+
+impl HeadLimits {
+    /// Whether a request's field (header or trailer) of this name is passed on: false drops it, an error refuses the
+    /// request. Names that the gateway would know with `-` for `_` are dropped elsewhere, whatever this says.
+    pub fn admits(&self, name: &[u8]) -> Result<bool, Violation> {
+        if self.underscores == Underscores::Keep || memchr::memchr(b'_', name).is_none() {
+            return Ok(true);
+        }
+        match self.underscores {
+            Underscores::Refuse => Err(Violation::bad("field name with an underscore (underscores = \"refuse\")")),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -101,6 +118,7 @@ pub fn parse_request(raw: &[u8], limits: &HeadLimits, head: &mut RequestHead) ->
                 head.expect_continue = head.version >= Version::Http11;
             }
             Known::Http2Settings | Known::ProxyAuthorization => {}
+            Known::Other if !limits.admits(field.name.as_bytes())? => {}
             _ => reader.take(known, field, &mut head.fields)?,
         }
     }
@@ -171,13 +189,50 @@ pub fn parse_trailers(raw: &[u8], trailers: &mut Fields) -> Result<(), Violation
         if !is_field_value(line.value) {
             return Err(Violation::bad("control character in a trailer"));
         }
-        // Only fields without a meaning to the gateway may come late.
-        let plain = Known::of(line.name.as_bytes()) == Known::Other && !shadows_known(line.name.as_bytes());
-        if plain {
-            trailers.append(line.name.as_bytes(), line.value);
+        let name = line.name.as_bytes();
+        if is_plain_trailer(name) {
+            trailers.append(name, line.value);
         }
     }
     Ok(())
+}
+
+/// Only fields without a meaning to the gateway may come late.
+pub(crate) fn is_plain_trailer(name: &[u8]) -> bool {
+    Known::of(name) == Known::Other && !shadows_known(name) && !must_come_early(name)
+}
+
+/// Fields beyond the known ones that whoever reads a message needs before its content: modifiers, conditions,
+/// credentials, what describes the content or how long it may be kept (RFC 9110 §6.5.1).
+fn must_come_early(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 25] = [
+        b"accept-charset",
+        b"accept-language",
+        b"accept-ranges",
+        b"age",
+        b"authentication-info",
+        b"content-disposition",
+        b"content-language",
+        b"content-location",
+        b"content-range",
+        b"cookie2",
+        b"early-data",
+        b"expires",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"last-modified",
+        b"max-forwards",
+        b"pragma",
+        b"proxy-authentication-info",
+        b"range",
+        b"set-cookie2",
+        b"warning",
+        b"www-authenticate",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Takes framing and connection fields out while copying the others.
@@ -314,7 +369,7 @@ impl<'b> FieldReader<'b> {
 }
 
 /// RFC 9110 §8.6, digits only: no sign, list, space or leading zero.
-fn content_length(value: &[u8]) -> Result<u64, Violation> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Violation> {
     let plain = !value.is_empty()
         && value.len() <= 18
         && value.iter().all(u8::is_ascii_digit)
@@ -326,7 +381,7 @@ fn content_length(value: &[u8]) -> Result<u64, Violation> {
 }
 
 /// `X_Forwarded_For` and its like: with `-` for `_` the gateway would know it.
-fn shadows_known(name: &[u8]) -> bool {
+pub(crate) fn shadows_known(name: &[u8]) -> bool {
     if memchr::memchr(b'_', name).is_none() {
         return false;
     }
@@ -372,7 +427,7 @@ fn read_target(raw: &[u8], host: Option<&[u8]>, limits: &HeadLimits, head: &mut 
 }
 
 /// `host[:port]` without userinfo (RFC 9110 §7.2), lower-cased; a final dot is dropped.
-fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
+pub(crate) fn read_authority(raw: &[u8], head: &mut RequestHead) -> Result<(), Violation> {
     const BAD: Violation = Violation::bad("malformed host");
     let (host, port) = if raw.first() == Some(&b'[') {
         let end = memchr::memchr(b']', raw).ok_or(BAD)?;

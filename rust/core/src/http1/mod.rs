@@ -23,6 +23,7 @@ pub mod write;
 
 pub use client::{Client, ResponseEvent};
 pub use head::HeadLimits;
+pub(crate) use head::{content_length, is_plain_trailer, read_authority, shadows_known};
 pub use server::{RequestEvent, Server};
 
 use crate::error::Code;

@@ -3,6 +3,7 @@
 use super::body::{Body, Part};
 use super::head::{find_end, parse_request, HeadLimits};
 use super::Violation;
+use crate::config::Underscores;
 use crate::message::{Fields, RequestHead};
 use std::ops::Range;
 
@@ -49,6 +50,7 @@ impl Server {
                 Part::Data(range) => RequestEvent::Data(range),
                 Part::End => {
                     self.in_body = false;
+                    self.admit_trailers(limits)?;
                     RequestEvent::End
                 }
             };
@@ -82,6 +84,18 @@ impl Server {
         self.trailers.clear();
         self.in_body = true;
         Ok(Some(end))
+    }
+
+    /// The entrypoint's say on names with `_` holds for fields that come late, too.
+    fn admit_trailers(&mut self, limits: &HeadLimits) -> Result<(), Violation> {
+        if limits.underscores == Underscores::Keep || self.trailers.is_empty() {
+            return Ok(());
+        }
+        for (_, name, _) in self.trailers.iter() {
+            limits.admits(name)?;
+        }
+        self.trailers.retain(|_, name, _| limits.admits(name) == Ok(true));
+        Ok(())
     }
 
     /// The current (or last) request allows another after it.

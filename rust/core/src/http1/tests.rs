@@ -1,7 +1,8 @@
 //! The framing rules as a table, and what no way of cutting a stream may change.
 
-use super::head::{parse_request, parse_response};
+use super::head::{parse_request, parse_response, parse_trailers};
 use super::{Client, HeadLimits, RequestEvent, ResponseEvent, Server};
+use crate::config::Underscores;
 use crate::error::Code;
 use crate::message::{BodyLength, RequestHead, ResponseHead};
 use proptest::prelude::*;
@@ -118,6 +119,42 @@ fn request_heads_that_are_read() {
     assert!(request(&post("")).unwrap().upgrade && request(&post("Content-Length: 0\r\n")).unwrap().upgrade);
     assert!(!request(&post("Content-Length: 1\r\n")).unwrap().upgrade);
     assert!(request("GET / HTTP/1.0\r\n\r\n").unwrap().host.is_empty());
+}
+
+#[test]
+fn names_with_an_underscore_are_kept_dropped_or_refused_as_configured() {
+    let raw = "POST / HTTP/1.1\r\nHost: h\r\nX_Mine: 1\r\nX_Forwarded_For: 2\r\nX-Fine: 3\r\n\
+               Transfer-Encoding: chunked\r\n\r\n0\r\nT_Late: 4\r\nT-Fine: 5\r\n\r\n";
+    let names = |fields: &crate::message::Fields| {
+        fields.iter().map(|(_, name, _)| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>()
+    };
+    let read = |underscores: Underscores| -> Result<(Vec<String>, Vec<String>), Code> {
+        let limits = HeadLimits { underscores, ..HeadLimits::default() };
+        let (mut server, mut head) = (Server::default(), RequestHead::default());
+        let (used, _) = server.read(raw.as_bytes(), &limits, &mut head).map_err(|v| v.code)?;
+        let end = server.read(&raw.as_bytes()[used..], &limits, &mut head).map_err(|v| v.code)?;
+        assert_eq!(end.1, RequestEvent::End);
+        Ok((names(&head.fields), names(&server.trailers)))
+    };
+    let list = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+    assert_eq!(read(Underscores::Keep), Ok((list(&["X_Mine", "X-Fine"]), list(&["T_Late", "T-Fine"]))));
+    assert_eq!(read(Underscores::Drop), Ok((list(&["X-Fine"]), list(&["T-Fine"]))));
+    assert_eq!(read(Underscores::Refuse), Err(Code::BadRequest));
+    let late = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT_Late: 4\r\n\r\n";
+    let limits = HeadLimits { underscores: Underscores::Refuse, ..HeadLimits::default() };
+    let (mut server, mut head) = (Server::default(), RequestHead::default());
+    let (used, _) = server.read(late.as_bytes(), &limits, &mut head).unwrap();
+    assert!(server.read(&late.as_bytes()[used..], &limits, &mut head).is_err());
+}
+
+#[test]
+fn trailers_that_would_have_to_be_known_before_the_body_are_dropped() {
+    for name in ["Range", "Max-Forwards", "if-match", "AGE", "Expires", "WWW-Authenticate", "Content-Range", "Pragma"] {
+        let raw = format!("T: 1\r\n{name}: 2\r\n\r\n");
+        let mut trailers = crate::message::Fields::default();
+        parse_trailers(raw.as_bytes(), &mut trailers).unwrap();
+        assert_eq!(trailers.iter().map(|(_, n, _)| n).collect::<Vec<_>>(), [b"T"], "{name}");
+    }
 }
 
 #[test]

@@ -57,6 +57,11 @@ impl Method {
         std::str::from_utf8(self.as_bytes()).unwrap_or("?")
     }
 
+    /// RFC 9110 §9.2.1: asking for it changes nothing.
+    pub fn is_safe(&self) -> bool {
+        matches!(self, Method::Get | Method::Head | Method::Options | Method::Trace)
+    }
+
     /// RFC 9110 §9.2.2: repeating it has the same effect as doing it once.
     pub fn is_idempotent(&self) -> bool {
         matches!(self, Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace)

@@ -10,7 +10,7 @@ mod target;
 
 pub use fields::{Fields, Known};
 pub use method::Method;
-pub use peer::Peer;
+pub use peer::{ClientCertificate, Peer, TlsFacts};
 pub use target::{form_decoded, PathOptions, Target, TargetError};
 
 /// HTTP version the peer speaks, as far as semantics depend on it.

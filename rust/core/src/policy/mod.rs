@@ -16,6 +16,7 @@ mod api_key;
 mod basic_auth;
 mod body_limit;
 mod circuit_breaker;
+mod compress;
 mod concurrency_limit;
 mod cors;
 mod counted_by;
@@ -38,9 +39,10 @@ pub use circuit_breaker::breaker_state;
 
 pub(crate) use headers::is_protected;
 
+use crate::coding::Choice;
 use crate::config::{Fail, Size};
 use crate::error::{Code, Problem};
-use crate::message::{Fields, PathOptions, Peer, RequestHead, ResponseHead};
+use crate::message::{BodyLength, Fields, PathOptions, Peer, RequestHead, ResponseHead};
 use crate::shared::Shared;
 use crate::time::Now;
 use schemars::JsonSchema;
@@ -89,6 +91,8 @@ registry! {
     Answer => answer;
     /// Let pages of other origins call this route.
     Cors => cors;
+    /// Compress answers.
+    Compress => compress;
     /// Admit holders of an API key.
     ApiKey => api_key;
     /// Admit users with a password (RFC 7617).
@@ -153,6 +157,10 @@ pub struct RequestCx<'a> {
 
 pub struct ResponseCx<'a> {
     pub head: &'a mut ResponseHead,
+    /// Of the body that will be sent, whoever made it; `None` for an answer without one.
+    pub length: BodyLength,
+    /// How the body shall be encoded; the exchange does it once every policy has seen the head.
+    pub encode: &'a mut Option<Choice>,
     pub now: Now,
     pub shared: &'a Shared,
     pub notes: &'a Notes,

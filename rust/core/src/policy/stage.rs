@@ -1,6 +1,7 @@
 //! What policy tests stand on: a request, and the hooks called as an exchange would.
 
 use super::{Answer, Flow, Notes, Policy, PolicySpec, RequestCx, ResponseCx};
+use crate::coding::Choice;
 use crate::error::{Code, Problem};
 use crate::message::{Method, PathOptions, Peer, RequestHead, ResponseHead};
 use crate::shared::{Layout, Shared};
@@ -20,7 +21,7 @@ pub struct Stage {
 impl Stage {
     /// `GET http://host/target`.
     pub fn new(host: &str, target: &str) -> Stage {
-        let shared = Shared::format(&tempfile::tempfile().unwrap(), Layout { words: [64; 5], workers: 1 }).unwrap();
+        let shared = Shared::format(&tempfile::tempfile().unwrap(), Layout { words: [64; 6], workers: 1 }).unwrap();
         let mut head = RequestHead { host: host.as_bytes().to_vec(), ..RequestHead::default() };
         head.target.parse(target.as_bytes(), PathOptions::default()).unwrap();
         let now = Now { mono: Instant(1_000_000_000), wall_ns: 1 };
@@ -52,9 +53,20 @@ impl Stage {
         policy.on_request(&mut cx, &mut self.slot)
     }
 
-    pub fn response(&mut self, policy: &Arc<dyn Policy>, head: &mut ResponseHead) {
-        let mut cx = ResponseCx { head, now: self.now, shared: &self.shared, notes: &self.notes, code: None };
+    /// Returns how the policy wants the body encoded.
+    pub fn response(&mut self, policy: &Arc<dyn Policy>, head: &mut ResponseHead) -> Option<Choice> {
+        let mut encode = None;
+        let mut cx = ResponseCx {
+            length: head.length,
+            head,
+            encode: &mut encode,
+            now: self.now,
+            shared: &self.shared,
+            notes: &self.notes,
+            code: None,
+        };
         policy.on_response(&mut cx, &mut self.slot);
+        encode
     }
 
     /// The target after the policy let the request pass.

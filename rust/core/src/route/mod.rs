@@ -28,6 +28,7 @@ mod explain;
 mod expression;
 mod index;
 mod pattern;
+pub mod tcp;
 #[cfg(test)]
 mod tests;
 

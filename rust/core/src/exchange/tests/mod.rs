@@ -4,6 +4,7 @@ mod answers;
 mod deadlines;
 mod durability;
 mod guarded;
+mod http2;
 mod interleaved;
 mod messages;
 mod plugins;
@@ -11,6 +12,7 @@ mod retries;
 mod streams;
 mod world;
 
+use super::connection::UpWire;
 use super::Engine;
 
 impl Engine {
@@ -18,9 +20,12 @@ impl Engine {
     pub fn assert_consistent(&self) {
         let mut by_endpoint = std::collections::BTreeMap::<u64, (usize, u32)>::new();
         for (id, up) in &self.ups {
-            let counts = by_endpoint.entry(up.endpoint).or_default();
-            counts.0 += usize::from(up.connected && !up.closing && up.exchange.is_none());
-            counts.1 += 1;
+            if !matches!(up.wire, UpWire::Stream { .. }) {
+                let kept = matches!(up.wire, UpWire::Http1) && up.connected && !up.closing && up.exchange.is_none();
+                let counts = by_endpoint.entry(up.endpoint).or_default();
+                counts.0 += usize::from(kept);
+                counts.1 += 1;
+            }
             if let Some(ex) = up.exchange {
                 assert_eq!(self.exchanges[ex as usize].up, Some(id as u32), "an upstream connection of two exchanges");
             }

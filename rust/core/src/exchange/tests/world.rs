@@ -142,9 +142,10 @@ impl World {
     }
 
     pub fn client_from(&mut self, ip: &str) -> Option<ConnId> {
-        let id = self.engine.accept(self.now, "web", ip.parse().expect("an address"), 4711)?;
+        let id = self.engine.accept(self.now, "web", ip.parse().expect("an address"), 4711, None)?;
         let before = self.sides.insert((false, id), Side::new(State::Open, String::new()));
         assert!(before.is_none_or(|side| !side.open()), "number {id} given twice");
+        self.engine.opened(self.now);
         self.perform(b"");
         Some(ConnId::Down(id))
     }
@@ -162,8 +163,11 @@ impl World {
 
     /// What arrived at the far end since the last call.
     pub fn take(&mut self, conn: ConnId) -> String {
-        let out = std::mem::take(&mut self.sides.get_mut(&key(conn)).expect("a connection").out);
-        String::from_utf8_lossy(&out).into_owned()
+        String::from_utf8_lossy(&self.take_bytes(conn)).into_owned()
+    }
+
+    pub fn take_bytes(&mut self, conn: ConnId) -> Vec<u8> {
+        std::mem::take(&mut self.sides.get_mut(&key(conn)).expect("a connection").out)
     }
 
     /// The newest connection asked for.
@@ -286,7 +290,7 @@ impl World {
 
     fn carry_out(&mut self, action: &Action, input: &[u8], gone: &mut Vec<ConnId>) {
         match action {
-            Action::Write { conn, data } => self.deliver(*conn, data),
+            Action::Write { conn, data } | Action::Sealed { conn, data } => self.deliver(*conn, data),
             Action::WriteInput { conn, start, end } => self.deliver(*conn, &input[*start..*end]),
             Action::WriteEof(conn) => self.open_side(*conn, |s| s.eof = true),
             Action::Close(conn) => {

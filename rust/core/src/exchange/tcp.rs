@@ -1,0 +1,167 @@
+//! TCP routes: a connection that is passed on as bytes, recorded and counted like an exchange.
+//!
+//! The client's connection becomes an exchange without a request: its intent is written before an endpoint is called,
+//! its outcome when either side has ended. Which route it takes is decided by what is known without speaking: the
+//! entrypoint, the client's address, and the names in its ClientHello, which is looked at and left as it is.
+
+use super::connection::{DownWire, Exchange, Stage};
+use super::identity::Trace;
+use super::wheel::Timer;
+use super::{ConnId, Engine};
+use crate::config::{ProxyProtocol, TcpTls};
+use crate::error::Code;
+use crate::message::{Method, TlsFacts};
+use crate::observe::Counter;
+use crate::proxy_protocol;
+use crate::route::tcp::Seen;
+use crate::tls::{client_hello, Hello};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+impl Engine {
+    /// The ClientHello, as far as it has come: decides who gets the connection.
+    pub(super) fn look_at_hello(&mut self, id: u32, kept: Vec<u8>) {
+        let hello = match kept.first() {
+            None => return,
+            // A handshake record; anything else is not TLS.
+            Some(22) => match client_hello(&kept) {
+                Ok(Some(hello)) => Some(hello),
+                Ok(None) => return self.keep_raw(id, kept),
+                Err(_) => None,
+            },
+            Some(_) => None,
+        };
+        let Some(down) = self.downs.get_mut(id as usize) else { return };
+        down.hello = false;
+        let revision = down.revision.clone();
+        let plan = &revision.entrypoints[down.peer.entrypoint as usize];
+        let route = revision.tcp.find(&seen(&down.peer, hello.as_ref(), None));
+        let passed = route.filter(|r| revision.routes[*r as usize].tcp.as_ref().is_some_and(|t| t.tls == TcpTls::Passthrough));
+        if passed.is_some() {
+            down.kept = kept;
+            return self.begin_bytes(id, passed);
+        }
+        if down.tls.is_none() {
+            if plan.tcp {
+                // Without TLS to end here, only a route can take it.
+                down.kept = kept;
+                return self.begin_bytes(id, route);
+            }
+            return self.downstream_input(id, &kept, false);
+        }
+        self.secure_input(id, &kept);
+    }
+
+    /// Passes the connection on as bytes, by `route` or whichever matches.
+    pub(super) fn begin_bytes(&mut self, id: u32, route: Option<u32>) {
+        let Some(down) = self.downs.get_mut(id as usize) else { return };
+        down.wire = DownWire::Bytes;
+        let revision = down.revision.clone();
+        let facts = down.peer.tls.clone();
+        let route = route.or_else(|| revision.tcp.find(&seen(&down.peer, None, facts.as_deref())));
+        let ex: Box<Exchange> = self.spare.pop().unwrap_or_default();
+        let ex = self.adopt(id, ex);
+        let exchange = &mut self.exchanges[ex as usize];
+        // A connection has no method; this one is what opens others through a gateway.
+        exchange.head.method = Method::Connect;
+        exchange.raw = true;
+        exchange.parsed = true;
+        exchange.request_complete = true;
+        exchange.replayable = true;
+        exchange.trace = Trace::begin(None, revision.sample, &mut self.entropy);
+        if let Some(name) = facts.as_ref().and_then(|f| f.sni.as_deref()) {
+            exchange.head.host.extend_from_slice(name.as_bytes());
+        }
+        exchange.route = route;
+        let Some(route) = route else {
+            self.meter.add(Counter::ConnectionsUnrouted, 1);
+            return self.end_bytes(ex, Code::NoRoute);
+        };
+        let plan = &revision.routes[route as usize];
+        if self.ledger.broken && plan.audit.fail == crate::config::Fail::Closed {
+            return self.end_bytes(ex, Code::AuditFailed);
+        }
+        if let Some(life) = plan.tcp.as_ref().map(|t| t.max_lifetime).filter(|life| !life.is_zero()) {
+            let until = self.exchanges[ex as usize].started + life;
+            self.wheel.set(&mut self.deadlines[ex as usize].total, until, Timer::Exchange(ex));
+        }
+        // Not read beyond what is kept until an endpoint can take it.
+        self.pause_down(id, super::pause::KEPT, true);
+        self.dispatch(ex);
+    }
+
+    /// The connection ends without an endpoint, or with it.
+    pub(super) fn end_bytes(&mut self, ex: u32, code: Code) {
+        let exchange = &mut self.exchanges[ex as usize];
+        exchange.code = Some(code);
+        exchange.close_after = true;
+        let (down, orphan) = (exchange.down, exchange.orphan);
+        self.write_intent_of_refused(ex);
+        self.forget_attempt(ex);
+        self.drop_upstream(ex);
+        if !orphan {
+            self.abort_down(down);
+        }
+        self.write_outcome(ex);
+        self.complete(ex);
+    }
+
+    /// The endpoint's connection is open: what is known of the client, then what the client has sent.
+    pub(super) fn join_bytes(&mut self, ex: u32, id: u32) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let Some((revision, route)) = exchange.revision.clone().zip(exchange.route) else { return };
+        let Some(plan) = &revision.routes[route as usize].tcp else { return };
+        exchange.stage = Stage::Tunnel;
+        exchange.answer_begun = true;
+        exchange.sent = Some(self.now.mono);
+        let client = SocketAddr::new(exchange.peer.ip, exchange.peer.port);
+        let down = exchange.down;
+        let local = self.downs.get(down as usize).and_then(|d| d.local);
+        if plan.proxy_protocol != ProxyProtocol::Off {
+            let to = local.unwrap_or_else(|| match client.ip() {
+                IpAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+                IpAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
+            });
+            let out = self.actions.buffer(ConnId::Up(id));
+            match plan.proxy_protocol {
+                ProxyProtocol::V1 => proxy_protocol::write_v1(out, client, to),
+                _ => proxy_protocol::write_v2(out, client, to),
+            }
+        }
+        self.ups[id as usize].client.tunnel();
+        self.wheel.clear(&mut self.deadlines[ex as usize].step);
+        let Some(client) = self.downs.get_mut(down as usize) else { return };
+        let (kept, read_closed) = (std::mem::take(&mut client.kept), client.read_closed);
+        if !kept.is_empty() {
+            self.tunnel_to_up(ex, &kept, 0, false);
+        }
+        if read_closed {
+            self.up_eof(id);
+        }
+        self.pause_down(down, super::pause::KEPT, false);
+        self.tunnel_alive(ex);
+    }
+
+    /// Longest silence of a tunnel.
+    pub(super) fn tunnel_timeout(&self, ex: u32) -> Option<Duration> {
+        let exchange = &self.exchanges[ex as usize];
+        let route = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        if let Some(tcp) = route.and_then(|r| r.tcp.as_ref()) {
+            return Some(tcp.idle_timeout);
+        }
+        let down = self.downs.get(exchange.down as usize)?;
+        Some(down.revision.entrypoints[down.peer.entrypoint as usize].tunnel_timeout)
+    }
+}
+
+fn seen<'s>(peer: &'s crate::message::Peer, hello: Option<&'s Hello>, facts: Option<&'s TlsFacts>) -> Seen<'s> {
+    Seen {
+        entrypoint: peer.entrypoint,
+        ip: peer.ip,
+        sni: hello.and_then(|h| h.sni.as_deref()).or(facts.and_then(|f| f.sni.as_deref())),
+        alpn: match hello {
+            Some(hello) => hello.alpn.iter().map(Vec::as_slice).collect(),
+            None => facts.and_then(|f| f.alpn.as_deref()).into_iter().collect(),
+        },
+    }
+}
