@@ -33,6 +33,8 @@ pub struct Side {
     pub eof: bool,
     paused: bool,
     pub blocked: bool,
+    /// Requests on it that were answered, for whoever counts them.
+    pub answered: usize,
 }
 
 pub struct World {
@@ -95,14 +97,15 @@ impl World {
         }
         let (out, sent) = Default::default();
         let (half_closed, eof, paused, blocked) = Default::default();
-        self.sides.push(Side { conn, state, out, sent, half_closed, eof, paused, blocked });
+        self.sides.push(Side { conn, state, out, sent, half_closed, eof, paused, blocked, answered: 0 });
         number
     }
 
     /// Number of the new client's side.
     pub fn client(&mut self) -> Option<usize> {
-        let id = self.engine.accept(self.now, "web", [192, 0, 2, 7].into(), 4711)?;
+        let id = self.engine.accept(self.now, "web", [192, 0, 2, 7].into(), 4711, None)?;
         let number = self.add(ConnId::Down(id), State::Open);
+        self.engine.opened(self.now);
         self.perform(b"");
         Some(number)
     }
@@ -238,7 +241,7 @@ impl World {
 
     fn carry_out(&mut self, action: &Action, input: &[u8], gone: &mut Vec<ConnId>, asked: &mut Vec<usize>) {
         match action {
-            Action::Write { conn, data } => self.deliver(*conn, data),
+            Action::Write { conn, data } | Action::Sealed { conn, data } => self.deliver(*conn, data),
             Action::WriteInput { conn, start, end } => self.deliver(*conn, &input[*start..*end]),
             Action::WriteEof(conn) => self.side(*conn).eof = true,
             Action::Close(conn) | Action::Abort(conn) => {
