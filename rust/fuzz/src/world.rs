@@ -33,6 +33,8 @@ pub struct Side {
     pub eof: bool,
     paused: bool,
     pub blocked: bool,
+    /// Requests on it that were answered, for whoever counts them.
+    pub answered: usize,
 }
 
 pub struct World {
@@ -69,7 +71,10 @@ fn key(conn: ConnId) -> (bool, u32) {
 impl World {
     pub fn new(revision: Arc<Revision>) -> World {
         let file = tempfile::tempfile().expect("a file");
-        let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).expect("shared memory"));
+        // Small, as clearing it would take most of the time; the metrics' part is then too small and takes no counts.
+        let mut layout = Layout::for_workers(1);
+        layout.words.iter_mut().for_each(|words| *words = (*words).min(1 << 10));
+        let shared = Arc::new(Shared::format(&file, layout).expect("shared memory"));
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         World {
             engine: Engine::new(shared, 0, [1, 2, 3, 4], revision, now),
@@ -92,15 +97,15 @@ impl World {
         }
         let (out, sent) = Default::default();
         let (half_closed, eof, paused, blocked) = Default::default();
-        self.sides.push(Side { conn, state, out, sent, half_closed, eof, paused, blocked });
+        self.sides.push(Side { conn, state, out, sent, half_closed, eof, paused, blocked, answered: 0 });
         number
     }
 
     /// Number of the new client's side.
     pub fn client(&mut self) -> Option<usize> {
         let id = self.engine.accept(self.now, "web", [192, 0, 2, 7].into(), 4711, None)?;
-        self.engine.opened(self.now);
         let number = self.add(ConnId::Down(id), State::Open);
+        self.engine.opened(self.now);
         self.perform(b"");
         Some(number)
     }

@@ -375,7 +375,7 @@ impl Engine {
 
     /// What has to be done now. Give the vector back with [`Engine::recycle`].
     pub fn take_actions(&mut self) -> Vec<Action> {
-        if self.tls.is_some() {
+        if self.tls.is_some() && self.actions.iter().any(|a| a.connection().is_some_and(|c| self.is_sealed(c))) {
             self.seal_actions();
         }
         self.actions.take()

@@ -356,11 +356,12 @@ impl<'b> FieldReader<'b> {
         })
     }
 
-    /// RFC 9110 §7.8. `h2c` is never passed on: the bytes behind it would escape every rule here.
+    /// RFC 9110 §7.8, without content (a length of 0 says the same as none, and is what is written for a POST).
+    /// `h2c` is never passed on: the bytes behind it would escape every rule here.
     fn upgrades(&self, head: &RequestHead) -> bool {
         self.upgrade_nominated
             && head.version >= Version::Http11
-            && head.length == BodyLength::None
+            && matches!(head.length, BodyLength::None | BodyLength::Exact(0))
             && self.upgrade.is_some_and(|token| {
                 !token.is_empty()
                     && is_field_value(token)
