@@ -24,7 +24,7 @@ def run(place: Place) -> list[Check]:
     told = place.directory / "sslyze.json"
     found: dict[str, Any] = {}
     with checks.feature("scans"):
-        command = [str(Path(sys.executable).parent / "sslyze"), *SCANS, f"--certificate_trust_file={place.authority}"]
+        command = [str(Path(sys.executable).parent / "sslyze"), *SCANS, f"--certinfo_ca_file={place.authority}"]
         output_of([*command, "--mozilla_config=disable", f"--json_out={told}", f"localhost:{place.secure}"], 90)
         (server,) = json.loads(told.read_text())["server_scan_results"]
         assert server["scan_status"] == "COMPLETED", server["scan_status"]
