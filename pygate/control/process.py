@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 from pygate import _core
 from pygate.config import Loaded, load
-from pygate.config.problem import Style, render
+from pygate.config.problem import ConfigError, Style, render
 from pygate.config.units import seconds
-from pygate.control import duties, watch
+from pygate.control import certificates, duties, watch
 from pygate.control.channel import Channel
 from pygate.control.handover import HandoverError, Inheritance, start_successor
 from pygate.control.listeners import Listener, ListenError, close, from_systemd, open_all, shown
@@ -225,10 +225,13 @@ class Control:
         try:
             # Compiling the database of new rules takes up to seconds.
             directory = await asyncio.to_thread(self._run.store, self.loaded)
+            material = await asyncio.to_thread(certificates.prepare, self.loaded, self._run.path)
         except Unavailable as e:
             raise StartError(f"guard.engine: {e}") from None
+        except ConfigError as e:
+            raise StartError("; ".join(f"{p.path}: {p.message}" for p in e.problems)) from None
         try:
-            await self.supervisor.roll(self.loaded.revision, directory, opened, self._count(self.loaded))
+            await self.supervisor.roll(self.loaded.revision, directory, opened, self._count(self.loaded), material)
         except WorkerError as e:
             # Orphans are left as they were found: they serve on.
             raise StartError(f"the workers do not start: {e}") from None
@@ -287,6 +290,12 @@ class Control:
 
     async def _reload(self, why: str) -> Reload:
         loaded = self._seen = await asyncio.to_thread(load, self.options.config)
+        material: Path | None = None
+        if not loaded.problems:
+            try:
+                material = await asyncio.to_thread(certificates.prepare, loaded, self._run.path)
+            except ConfigError as e:
+                loaded.problems = list(e.problems)
         if loaded.problems:
             style = Style(colour=sys.stderr.isatty())
             for problem in loaded.problems:
@@ -304,9 +313,9 @@ class Control:
         same = wanted == {name: item.text or wanted.get(name) for name, item in supervisor.listeners.items()}
         directory = await asyncio.to_thread(self._run.store, loaded)
         if same and count == supervisor.count:
-            await supervisor.publish(loaded.revision, directory)
+            await supervisor.publish(loaded.revision, directory, material)
         else:
-            await self._roll(loaded, directory, wanted, count)
+            await self._roll(loaded, directory, wanted, count, material)
         supervisor.drain_timeout = seconds(loaded.setting("workers", "drain_timeout"))
         self.loaded = loaded
         self._changed.set()
@@ -314,13 +323,15 @@ class Control:
         self._run.prune({loaded.revision} | {w.revision for w in supervisor.workers})
         return Reload(message="; ".join([f"revision {loaded.revision} is in force", *notes]))
 
-    async def _roll(self, loaded: Loaded, directory: Path, wanted: dict[str, str], count: int) -> None:
+    async def _roll(
+        self, loaded: Loaded, directory: Path, wanted: dict[str, str], count: int, material: Path | None
+    ) -> None:
         """Other listeners or another number of workers: a new generation takes over."""
         supervisor = self.supervisor
         before = dict(supervisor.listeners)
         opened = open_all(wanted, before)
         try:
-            await supervisor.roll(loaded.revision, directory, opened, count)
+            await supervisor.roll(loaded.revision, directory, opened, count, material)
         except WorkerError:
             for listener in opened.values():
                 if all(listener.sock is not old.sock for old in before.values()):

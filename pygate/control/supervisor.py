@@ -41,6 +41,10 @@ class WorkerError(Exception):
     """A revision that workers refuse, or workers that do not start."""
 
 
+class Superseded(WorkerError):
+    """Certificates of a revision that another one has taken over from."""
+
+
 class Supervisor:
     """All workers of one gateway."""
 
@@ -64,6 +68,10 @@ class Supervisor:
         self._waiting: dict[WorkerProcess, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
         self._stopping = False
+        #: File with the certificates workers use; see `pygate.control.certificates`.
+        self.material: Path | None = None
+        #: One at a time is put in force.
+        self._publishing = asyncio.Lock()
         #: Slots whose worker is being started, and those that wait for their next attempt.
         self._starting: set[int] = set()
         self._restarting: set[int] = set()
@@ -83,11 +91,22 @@ class Supervisor:
         """Counts an orphan as part of the generation before the first."""
         self.workers.add(worker)
 
-    async def roll(self, revision: str, directory: Path, listeners: dict[str, Listener], count: int) -> None:
+    async def roll(
+        self, revision: str, directory: Path, listeners: dict[str, Listener], count: int, material: Path | None = None
+    ) -> None:
         """Starts a new generation and, once it is ready, drains what was there before.
 
         Raises `WorkerError` – with the old generation untouched – when the new one does not come up.
         """
+        async with self._publishing:
+            kept, self.material = self.material, material or self.material
+            try:
+                await self._roll(revision, directory, listeners, count)
+            except WorkerError:
+                self.material = kept
+                raise
+
+    async def _roll(self, revision: str, directory: Path, listeners: dict[str, Listener], count: int) -> None:
         before = (self._revision, self.listeners, self.count, self.generation)
         old = {w for w in self.workers if w.state in (State.STARTING, State.READY)}
         self._revision, self.listeners, self.count = (revision, directory), listeners, count
@@ -113,30 +132,61 @@ class Supervisor:
         for worker in old:
             self.drain_one(worker)
 
-    async def publish(self, revision: str, directory: Path) -> None:
+    async def publish(self, revision: str, directory: Path, material: Path | None = None) -> None:
         """Puts a revision in force in every worker; raises `WorkerError` with the old one still in force.
 
         One worker tries it first. One of the others that then refuses or hangs is replaced.
         """
+        async with self._publishing:
+            before, self.material = self.material, material or self.material
+            try:
+                await self._publish(revision, directory)
+            except WorkerError:
+                self.material = before
+                raise
+
+    async def certificates(self, material: Path, revision: str) -> None:
+        """Puts certificates in force in every worker; raises `WorkerError` with the old ones still in force.
+
+        They were made for `revision`: raises `Superseded` when that is not in force any more.
+        """
+        async with self._publishing:
+            if self._revision is None or self._revision[0] != revision:
+                raise Superseded(f"revision {revision} is no longer in force")
+            if material == self.material:
+                return
+            before, self.material = self.material, material
+            try:
+                await self._publish(*self._revision, alone=True)
+            except WorkerError:
+                self.material = before
+                raise
+
+    async def _publish(self, revision: str, directory: Path, alone: bool = False) -> None:
+        """`alone`: of this revision, only the certificates are new."""
         targets = [w for w in self.current if w.state is State.READY]
         before, self._revision = self._revision, (revision, directory)
         try:
             if targets:
-                await self._apply(targets[0], revision, directory)
+                await self._apply(targets[0], alone)
         except WorkerError:
             self._revision = before
             raise
-        results = await asyncio.gather(
-            *(self._apply(w, revision, directory) for w in targets[1:]), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._apply(w, alone) for w in targets[1:]), return_exceptions=True)
         for worker, result in zip(targets[1:], results, strict=True):
             if isinstance(result, BaseException) and worker.state is not State.GONE:
                 log.error("worker %d (process %d) is replaced: %s", worker.slot, worker.pid, result)
                 worker.kill()
-        # Workers that were just starting may have been given the revision before.
+        # Workers that were just starting may have been given the revision, or the certificates, before.
         for worker in self.current:
-            if worker not in targets and worker.revision != revision:
-                worker.send("publish", {"revision": revision, "path": str(directory)})
+            if worker not in targets and (alone or worker.revision != revision):
+                worker.send("publish", self._order(alone))
+
+    def _order(self, alone: bool = False) -> Message:
+        """The message that puts in force what is to be."""
+        assert self._revision is not None
+        revision, directory = self._revision
+        return {"revision": revision, "path": str(directory), "material": str(self.material or ""), "alone": alone}
 
     def drain_one(self, worker: WorkerProcess) -> None:
         """Drains a worker, and kills it when it takes too long."""
@@ -203,13 +253,12 @@ class Supervisor:
         )
         self.workers.add(worker)
         self._waiting[worker] = asyncio.get_running_loop().create_future()
-        revision, directory = self._revision
-        worker.send("publish", {"revision": revision, "path": str(directory)})
+        worker.send("publish", self._order())
         return worker
 
-    async def _apply(self, worker: WorkerProcess, revision: str, directory: Path) -> None:
+    async def _apply(self, worker: WorkerProcess, alone: bool) -> None:
         done = self._waiting[worker] = asyncio.get_running_loop().create_future()
-        worker.send("publish", {"revision": revision, "path": str(directory)})
+        worker.send("publish", self._order(alone))
         try:
             async with asyncio.timeout(APPLY_TIMEOUT):
                 await done

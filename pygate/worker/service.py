@@ -24,6 +24,9 @@ from pygate.worker.plugins import PluginDoor
 TICK = 0.02
 """Seconds between two calls of `Gateway.tick`; the core's deadlines are that exact."""
 
+EMPTY = b'{"certificates":[],"roots":{},"challenges":{},"alpn_challenges":[]}'
+"""Material without anything."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds a worker that ends gives its audit log."""
 
@@ -39,17 +42,27 @@ class Service:
         self._gateway: _core.Gateway | None = None
         self._connecting: set[asyncio.Task[None]] = set()
         self._plugins = PluginDoor()
+        self._revision = ""
 
-    async def publish(self, revision: str, directory: Path) -> None:
-        """Compiles `directory` off the loop and puts it in force; the first revision also starts listening."""
+    async def publish(self, revision: str, directory: Path, material: Path, alone: bool = False) -> None:
+        """Compiles `directory` off the loop and puts it in force; the first revision also starts listening.
+
+        `material`: the certificates (`core::tls::Material`, JSON). `alone`: a revision that is in force already takes
+        only these; without it the same revision is compiled anew, since a secret behind a reference may have changed.
+        """
+        if alone and self._gateway is not None and revision == self._revision:
+            self._gateway.publish_tls(await asyncio.to_thread(self._secure, directory, material))
+            return
         compiled, plugins = await asyncio.to_thread(_compile, revision, directory)
+        tls = await asyncio.to_thread(self._secure, directory, material)
         # Plugins are loaded in the main thread: their budget is kept by its signals.
         self._plugins.load(revision, plugins, directory)
+        self._revision = revision
         if self._gateway is not None:
-            self._gateway.publish(compiled)
+            self._gateway.publish(compiled, tls)
             return
         loop = asyncio.get_running_loop()
-        self._gateway = gateway = _core.Gateway(self._shared, self._slot, compiled, self._connect, self._plugins)
+        self._gateway = gateway = _core.Gateway(self._shared, self._slot, compiled, self._connect, self._plugins, tls)
         self._plugins.gateway = gateway
         loop.add_reader(gateway.audit_fd, gateway.audit_ready)
         self._tick(loop, gateway)
@@ -92,6 +105,10 @@ class Service:
             "audit_broken": gateway.audit_broken,
         }
 
+    def _secure(self, directory: Path, material: Path) -> _core.TlsStore:
+        """The certificates and TLS options of the configuration in `directory`. Raises `ValueError`."""
+        return _core.TlsStore(_config(directory), material.read_bytes() or EMPTY, self._shared)
+
     def _tick(self, loop: asyncio.AbstractEventLoop, gateway: _core.Gateway) -> None:
         loop.call_later(TICK, self._tick, loop, gateway)
         gateway.tick()
@@ -104,14 +121,18 @@ class Service:
 
 def _compile(revision: str, directory: Path) -> tuple[_core.Revision, dict[str, Any]]:
     """The revision and its `[plugins]`. Reads the JSON as rarely as it can: each time holds the GIL for a while."""
-    text = (directory / "config.json").read_bytes()
+    text = _config(directory)
     config = orjson.loads(text)
-    if b'"env:' in text or b'"file:' in text:
-        text = resolved(text)
     # Caps for the whole gateway are shared out among the workers there are meant to be.
     workers = config.get("workers", {}).get("count", 0) or len(os.sched_getaffinity(0))
     compiled = _core.Revision(text, revision, workers, receive(directory))
     return compiled, {"plugins": config.get("plugins", {})}
+
+
+def _config(directory: Path) -> bytes:
+    """The configuration, its references to secrets resolved."""
+    text = (directory / "config.json").read_bytes()
+    return resolved(text) if b'"env:' in text or b'"file:' in text else text
 
 
 async def _open(wire: _core.Wire, host: str | None, port: int, path: str | None, timeout: float) -> None:

@@ -156,6 +156,26 @@ def test_http_01_from_nothing_to_a_certificate_in_force(
     assert "PRIVATE KEY" not in "".join(p.read_text() for p in (tmp_path / "acme").rglob("*.json"))
 
 
+def test_a_broken_file_does_not_hold_up_acme(server: Pebble, tmp_path: Path) -> None:
+    config = configured(server, tmp_path)
+    config["certificates"] = {"file": {"cert": "file.crt", "key": "file.key"}}
+
+    async def scenario() -> None:
+        control = Control(config, tmp_path, tmp_path / "run")
+        Authority().issue("file.example.com").write(tmp_path, "file")
+        with answering_http(server.http_port, control):
+            async with keeping(control, work=True) as kept:
+                await until(lambda: control.supervisor.paths, "the first material")
+                (tmp_path / "file.key").write_text("broken")
+                await until(lambda: kept.counts["failed"] == 1, "it to be noticed")
+                more = {"shop": {"acme": "le", "hosts": ["a.example.com"]}}
+                control.change({**config, "certificates": config["certificates"] | more})
+                await until(lambda: kept.renewer.counts["ok"] == 1, "the certificate", 60)
+                assert control.names() == ["file.example.com", "a.example.com"]
+
+    asyncio.run(scenario())
+
+
 def test_tls_alpn_01(server: Pebble, tmp_path: Path) -> None:
     config = configured(server, tmp_path, shop=["a.example.com", "b.example.com"])
     config["acme"]["le"]["challenge"] = "tls-alpn-01"

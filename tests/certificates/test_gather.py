@@ -152,6 +152,29 @@ def _directory(path: Path) -> None:
     path.mkdir()
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_a_certificate_altered_anywhere_is_read_or_refused(authority: Authority) -> None:
+    """Nothing that a file holds may raise anything but `Wrong`."""
+    leaf = authority.issue("shop.example.com", "10.1.2.3", responder="http://r.example/")
+    der = leaf.certificate.public_bytes(serialization.Encoding.DER)
+    refused = 0
+    for position in range(len(der)):
+        for bit in (0x01, 0x80):
+            altered = bytearray(der)
+            altered[position] ^= bit
+            body = base64.encodebytes(bytes(altered))
+            try:
+                (found,) = pem.chain(b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n")
+                pem.facts(found)
+            except pem.Wrong:
+                refused += 1
+            else:
+                # What still counts as issued says what was issued.
+                same = found.tbs_certificate_bytes == leaf.certificate.tbs_certificate_bytes
+                assert same or not pem.issued_by(found, leaf.issuer)
+    assert refused > len(der) / 4
+
+
 def test_what_can_be_used_but_should_be_known_is_a_warning(tmp_path: Path, authority: Authority) -> None:
     authority.issue("old.example.com", days=-1, begun=10).write(tmp_path, "old")
     authority.issue("new.example.com", begun=-1).write(tmp_path, "new")

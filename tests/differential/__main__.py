@@ -1,4 +1,4 @@
-"""The same requests through pygate and its peers to different origins: does anyone see one more, or another, than meant?
+"""The same requests through pygate and its peers to different origins: does any see more, or others, than were meant?
 
 `python -m tests.differential [--quick] [--json FILE] [--report FILE] [--proxies a,b] [--origins a,b] [--entry NAME]`
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.differential import corpus, report
-from tests.differential.run import run
+from tests.differential.run import Result, run
 from tests.differential.servers import ORIGINS, PROXIES, StartError, versions
 
 #: Seconds that a run may take.
@@ -61,7 +61,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _table(result: report.Result, proxies: list[str]) -> str:
+def _table(result: Result, proxies: list[str]) -> str:
     numbers = report.summary(result)
     columns = ("served", "refused", "closed", "silent")
     kinds = ("smuggled", "crossed", "differs", "stricter")

@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pygate import _core
 from pygate.config.problem import ConfigError, Problem
 from pygate.control.certificates import settings
 
@@ -36,6 +37,8 @@ def examine(loaded: Loaded) -> tuple[list[Problem], list[Problem]]:
     from pygate.control.certificates.gather import gather
 
     found = gather(loaded.value, loaded.base)
+    if not found.problems:
+        found.problems += compiled(loaded.json, found.material())
     return _located(loaded, found)
 
 
@@ -48,10 +51,22 @@ def prepare(loaded: Loaded, run_dir: Path) -> Path:
     from pygate.control.certificates.staging import stage
 
     found = gather(loaded.value, loaded.base, run_dir) if settings.concerned(loaded.value) else Gathered()
+    material = found.material()
+    if not found.problems:
+        found.problems += compiled(loaded.json, material)
     problems, _ = _located(loaded, found)
     if problems:
         raise ConfigError(problems)
-    return stage(run_dir, found.material())
+    return stage(run_dir, material)
+
+
+def compiled(config: bytes, material: bytes) -> list[Problem]:
+    """What the compiler of the data plane has to say of TLS; without places."""
+    try:
+        _core.TlsStore(config, material)
+    except ValueError as e:
+        return [Problem(p["path"], p["message"], p["expected"], nearest=p["nearest"]) for p in e.args[0]]
+    return []
 
 
 def _located(loaded: Loaded, found: Gathered) -> tuple[list[Problem], list[Problem]]:
@@ -60,4 +75,4 @@ def _located(loaded: Loaded, found: Gathered) -> tuple[list[Problem], list[Probl
     return found.problems, found.warnings
 
 
-__all__ = ["check", "examine", "prepare"]
+__all__ = ["check", "compiled", "examine", "prepare"]

@@ -8,15 +8,18 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import os
+import secrets
 import stat
+import time
 from pathlib import Path
 
 #: A certificate with its chain or a private key, a bundle of roots, an OCSP response; in bytes.
 MAX_PEM = 1 << 20
 MAX_BUNDLE = 8 << 20
 MAX_OCSP = 64 << 10
+#: Seconds after which a file that was being written was given up.
+STALE = 60.0
 
 
 class Unreadable(Exception):
@@ -46,9 +49,7 @@ def read(path: Path, most: int) -> tuple[bytes, int]:
 
 def write(path: Path, data: bytes, durable: bool = True) -> None:
     """Writes a file of mode 0600 in one step; `durable`: it is on disk then. Raises `OSError`."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with contextlib.suppress(FileNotFoundError):
-        fresh.unlink()
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
@@ -70,9 +71,12 @@ def write(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 def private(directory: Path) -> Path:
-    """Makes a directory that only its owner can enter. Raises `OSError`."""
+    """Makes a directory that only its owner can enter; what a killed writer left there goes. Raises `OSError`."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
+    for left in directory.glob(".*.new"):
+        if time.time() - left.stat(follow_symlinks=False).st_mtime > STALE:
+            left.unlink(missing_ok=True)
     return directory
 
 

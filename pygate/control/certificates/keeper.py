@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -22,12 +23,13 @@ from typing import TYPE_CHECKING
 from watchfiles import awatch
 
 from pygate.config.problem import Problem
+from pygate.control.certificates import compiled
 from pygate.control.certificates.challenges import Board
 from pygate.control.certificates.gather import Entry, Gathered, gather, stamp
 from pygate.control.certificates.renewal import Renewer
 from pygate.control.certificates.staging import stage
 from pygate.control.certificates.stapling import Stapler
-from pygate.control.supervisor import WorkerError
+from pygate.control.supervisor import Superseded, WorkerError
 from pygate.telemetry.families import Family, Point
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ STEP = 50
 LOOK_EVERY = 5000
 #: Seconds given to whoever writes certificate and key one after the other, before what is there is called wrong.
 SETTLE = 1.0
+#: Times it is gathered for another configuration than the one in force, and the longest wait for that to be over.
+SUPERSEDED = 30
+SUPERSEDED_PAUSE = 2.0
 #: Seconds between two looks for work with authorities and responders.
 WORK_EVERY = 30.0
 
@@ -52,7 +57,9 @@ class Keeper:
 
     def __init__(self, control: Control) -> None:
         self.control = control
-        self.gathered = Gathered()
+        #: What was read last, and what of it is in force.
+        self.seen = Gathered()
+        self.gathered = self.seen
         #: What workers have.
         self.path: Path | None = None
         #: Changes put in force, and changes that were not good.
@@ -62,25 +69,47 @@ class Keeper:
         self.stapler = Stapler(control.run_dir)
         self._gathering = asyncio.Lock()
         self._told: set[str] = set()
+        #: What was read last is not in force: it is tried again.
+        self._behind = False
         self._work = asyncio.Event()
 
     async def refresh(self, why: str) -> bool:
-        """Gathers, and puts what has changed in force; returns whether all of it is."""
+        """Gathers, and puts what has changed in force; returns whether workers have what there is to have now.
+
+        A certificate that is broken on disk does not make that false: the one before it is part of what there is.
+        """
         async with self._gathering:
-            loaded = self.control.loaded
-            fresh = await self._gather(loaded)
-            if fresh.failed and self.path is not None:
-                await asyncio.sleep(SETTLE)
+            for _ in range(SUPERSEDED):
                 loaded = self.control.loaded
-                fresh = await self._gather(loaded)
-            good = self._keep_old(fresh)
-            self._tell(loaded, fresh)
+                try:
+                    return await self._refresh(loaded, why)
+                except Superseded:
+                    # Another configuration is being put in force, or was tried in vain.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(SUPERSEDED_PAUSE):
+                            await self.control.changed_from(loaded.revision)
+            self._behind = True
+            return False
+
+    async def _refresh(self, loaded: Loaded, why: str) -> bool:
+        fresh = await self._gather(loaded)
+        if fresh.failed and self.path is not None:
+            await asyncio.sleep(SETTLE)
+            fresh = await self._gather(loaded)
+        good = self._keep_old(fresh)
+        material = fresh.material()
+        wrong = await asyncio.to_thread(compiled, loaded.json, material)
+        fresh.problems += wrong
+        in_force = not wrong and await self._hand_over(loaded, material, why, len(fresh.entries))
+        self._tell(loaded, fresh)
+        self.seen = fresh
+        if in_force:
             self.gathered = fresh
-            good = await self._hand_over(fresh.material(), why) and good
-            if not good:
-                self.counts["failed"] += 1
-            self._work.set()
-            return good
+        self._behind = not in_force
+        if not (good and in_force):
+            self.counts["failed"] += 1
+        self._work.set()
+        return in_force
 
     async def follow(self) -> None:
         """Gathers at the start and whenever another configuration is in force."""
@@ -93,7 +122,7 @@ class Keeper:
     async def watch(self) -> None:
         """Gathers when a file has changed."""
         while True:
-            if await self._changed(self.gathered):
+            if await self._changed(self.seen):
                 await self.refresh("files have changed")
 
     async def work(self) -> None:
@@ -112,7 +141,9 @@ class Keeper:
                     async with asyncio.timeout(pause):
                         await self._work.wait()
                 except TimeoutError:
-                    if expiry is not None and expiry <= _now():
+                    if self._behind:
+                        await self.refresh("tried again")
+                    elif expiry is not None and expiry <= _now():
                         await self.refresh("an OCSP response has expired")
         finally:
             await self.renewer.close()
@@ -137,18 +168,20 @@ class Keeper:
     async def _gather(self, loaded: Loaded) -> Gathered:
         return await asyncio.to_thread(gather, loaded.value, loaded.base, self.control.run_dir)
 
-    async def _hand_over(self, material: bytes, why: str) -> bool:
+    async def _hand_over(self, loaded: Loaded, material: bytes, why: str, count: int) -> bool:
         try:
-            path = await asyncio.to_thread(stage, self.control.run_dir, material)
+            path = await asyncio.to_thread(stage, self.control.run_dir, material, self.path)
             if path == self.path:
                 return True
-            await self.control.supervisor.certificates(path)
+            await self.control.supervisor.certificates(path, loaded.revision)
+        except Superseded:
+            raise
         except (WorkerError, OSError) as e:
             log.error("certificates (%s): the workers do not take them, the old stay: %s", why, e)
             return False
         self.path = path
         self.counts["ok"] += 1
-        log.info("certificates (%s): %d in force", why, len(self.gathered.entries))
+        log.info("certificates (%s): %d in force", why, count)
         return True
 
     def _keep_old(self, fresh: Gathered) -> bool:
@@ -200,7 +233,7 @@ class Keeper:
         directories = [d for d in watched if d.is_dir()]
         if not directories:
             await asyncio.sleep(LOOK_EVERY / 1000)
-            return self.gathered is seen and _differs(seen)
+            return self.seen is seen and _differs(seen)
         events = awatch(
             *directories,
             stop_event=stop,
@@ -212,7 +245,7 @@ class Keeper:
         )
         try:
             async for _ in events:
-                if self.gathered is not seen:
+                if self.seen is not seen:
                     return False
                 if await asyncio.to_thread(_differs, seen):
                     return True

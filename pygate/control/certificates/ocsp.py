@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509 import ocsp
@@ -60,7 +60,7 @@ def verify(der: bytes, leaf: x509.Certificate, issuer: x509.Certificate, now: da
         if not any(_signed_by(response, c) for c in signers):
             raise Unusable("its signature is not right")
         status, since, until = single.certificate_status, single.this_update_utc, single.next_update_utc
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except pem.MALFORMED:
         raise Unusable("it is not an OCSP response (DER) that can be read") from None
     if status is not ocsp.OCSPCertStatus.GOOD:
         raise Outdated(f"it says that the certificate is {status.name.lower()}")
@@ -89,7 +89,7 @@ def _delegated(certificate: x509.Certificate, issuer: x509.Certificate, now: dat
     """RFC 6960 §4.2.2.2."""
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (*pem.MALFORMED, x509.ExtensionNotFound):
         return False
     in_time = certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
     return in_time and ExtendedKeyUsageOID.OCSP_SIGNING in usage and pem.issued_by(certificate, issuer)

@@ -29,6 +29,19 @@ _MAX_KEYS = 4
 _CURVES = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
 
 
+#: What the library raises for certificates that are not well-formed; it reads many fields only when asked for them.
+MALFORMED = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    LookupError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
 class Wrong(Exception):
     """A file that does not hold what it should. `expected` and `help` as in a `Problem`."""
 
@@ -66,7 +79,7 @@ def chain(data: bytes) -> list[x509.Certificate]:
         raise Wrong("holds no certificate", "a PEM file with the certificate first, then its intermediates")
     try:
         found = x509.load_pem_x509_certificates(data)
-    except ValueError:
+    except MALFORMED:
         raise Wrong("holds a certificate that cannot be read", "a PEM file, unchanged since it was issued") from None
     if len(found) > MAX_CHAIN:
         raise Wrong(f"holds {len(found)} certificates", f"the certificate and its chain, at most {MAX_CHAIN}")
@@ -88,7 +101,7 @@ def key_for(data: bytes, leaf: x509.Certificate) -> str:
             )
         try:
             key = serialization.load_pem_private_key(block[0] + b"\n", None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except MALFORMED:
             raise Wrong(
                 "holds a private key that cannot be read", "an RSA, ECDSA (P-256, P-384) or Ed25519 key"
             ) from None
@@ -101,7 +114,7 @@ def key_kind(certificate: x509.Certificate) -> str:
     """`rsa-2048` and the like. Raises `Wrong` for a key that TLS cannot use here."""
     try:
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except MALFORMED:
         raise Wrong("has a key of an unknown kind", "an RSA, ECDSA (P-256, P-384) or Ed25519 key") from None
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < 2048:
@@ -118,28 +131,26 @@ def facts(leaf: x509.Certificate) -> Facts:
     """What is told of a certificate. Raises `Wrong` when its key or its extensions cannot be read."""
     kind = key_kind(leaf)
     try:
-        sans = tuple(_sans(leaf))
-        responder = _responder(leaf)
-    except (ValueError, x509.DuplicateExtension):
-        raise Wrong("has extensions that cannot be read", "a certificate as RFC 5280 describes it") from None
-    return Facts(
-        leaf.subject.rfc4514_string(),
-        _common_name(leaf.issuer),
-        sans,
-        f"{leaf.serial_number:x}",
-        leaf.not_valid_before_utc.timestamp(),
-        leaf.not_valid_after_utc.timestamp(),
-        kind,
-        leaf.fingerprint(hashes.SHA256()).hex(),
-        responder,
-    )
+        return Facts(
+            leaf.subject.rfc4514_string(),
+            _common_name(leaf.issuer),
+            tuple(_sans(leaf)),
+            f"{leaf.serial_number:x}",
+            leaf.not_valid_before_utc.timestamp(),
+            leaf.not_valid_after_utc.timestamp(),
+            kind,
+            leaf.fingerprint(hashes.SHA256()).hex(),
+            _responder(leaf),
+        )
+    except MALFORMED:
+        raise Wrong("holds a certificate with fields that cannot be read", "one as RFC 5280 describes it") from None
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether `issuer` has signed `certificate`."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*MALFORMED, InvalidSignature):
         return False
     return True
 
@@ -151,7 +162,7 @@ def text(certificates: list[x509.Certificate]) -> str:
 
 def bundle(data: bytes, strict: bool = True) -> str:
     """The certificates of a bundle of roots as PEM; `strict`: each of them must be readable. Raises `Wrong`."""
-    blocks = [m for m in _BLOCK.finditer(data) if m[1] in (b"CERTIFICATE", b"TRUSTED CERTIFICATE")]
+    blocks = [m for m in _BLOCK.finditer(data) if m[1] == b"CERTIFICATE"]
     expected = "a PEM file with the certificates of the roots"
     if not blocks:
         raise Wrong("holds no certificate", expected)
@@ -160,7 +171,7 @@ def bundle(data: bytes, strict: bool = True) -> str:
         if strict:
             try:
                 x509.load_pem_x509_certificate(block[0] + b"\n")
-            except ValueError:
+            except MALFORMED:
                 raise Wrong(f"holds a certificate that cannot be read (number {number})", expected) from None
         out.append(block[0].decode("ascii", "replace"))
     return "\n".join([*out, ""])

@@ -14,11 +14,11 @@ from pathlib import Path
 from pygate.control.certificates import files
 from pygate.control.certificates.settings import DIRECTORY
 
-KEEP = 3
+KEEP = 8
 
 
-def stage(run_dir: Path, material: bytes) -> Path:
-    """Writes material; returns its path. Blocks. Raises `OSError`."""
+def stage(run_dir: Path, material: bytes, in_force: Path | None = None) -> Path:
+    """Writes material; returns its path. `in_force` is kept whatever its age. Blocks. Raises `OSError`."""
     directory = files.private(run_dir / DIRECTORY)
     path = directory / f"material-{hashlib.sha256(material).hexdigest()[:32]}.json"
     if path.exists():
@@ -27,7 +27,7 @@ def stage(run_dir: Path, material: bytes) -> Path:
         files.write(path, material, durable=False)
     kept = sorted(directory.glob("material-*.json"), key=_age, reverse=True)
     for old in kept[KEEP:]:
-        if old != path:
+        if old not in (path, in_force):
             old.unlink(missing_ok=True)
     return path
 

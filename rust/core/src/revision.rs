@@ -204,7 +204,9 @@ impl Revision {
             if let Some(service) = service.map(|s| &services[s as usize]) {
                 if service.endpoints.iter().any(|e| e.spoken == Spoken::Bytes) {
                     let text = format!("service {:?} has tcp:// endpoints", service.name);
-                    problems.push(Problem::new(at("service"), text).expected("a service with http:// or https:// endpoints"));
+                    problems.push(
+                        Problem::new(at("service"), text).expected("a service with http:// or https:// endpoints"),
+                    );
                 }
             }
         }
@@ -245,7 +247,8 @@ impl Revision {
                 }),
             });
         }
-        let tcp = TcpTable::compile(config, first_tcp, &names).map_err(|found| problems.extend(found)).unwrap_or_default();
+        let tcp =
+            TcpTable::compile(config, first_tcp, &names).map_err(|found| problems.extend(found)).unwrap_or_default();
         if !(0.0..=1.0).contains(&config.telemetry.sample) {
             let text = format!("{} is not a share", config.telemetry.sample);
             problems.push(Problem::new("telemetry.sample", text).expected("a number from 0 to 1"));

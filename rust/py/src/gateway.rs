@@ -260,7 +260,9 @@ fn write(py: Python<'_>, handle: &Handle, pieces: &[Action], input: Option<&Boun
     let piece = |action: &Action| -> PyResult<Option<Py<PyAny>>> {
         Ok(match action {
             Action::Write { data, .. } if data.is_empty() => None,
-            Action::Write { data, .. } | Action::Sealed { data, .. } => Some(PyBytes::new(py, data).into_any().unbind()),
+            Action::Write { data, .. } | Action::Sealed { data, .. } => {
+                Some(PyBytes::new(py, data).into_any().unbind())
+            }
             Action::WriteInput { start, end, .. } => match input {
                 Some(bytes) if *start == 0 && *end == bytes.as_bytes().len() => Some(bytes.clone().into_any().unbind()),
                 Some(bytes) => bytes.as_bytes().get(*start..*end).map(|b| PyBytes::new(py, b).into_any().unbind()),

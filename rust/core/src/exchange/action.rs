@@ -108,6 +108,10 @@ impl Actions {
         }
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Action> {
+        self.list.iter()
+    }
+
     /// Gives back what was taken, changed.
     pub fn put(&mut self, list: Vec<Action>) {
         self.list = list;

@@ -1,5 +1,6 @@
 //! From an answer's head to its last byte at the client: whoever made it, one way out.
 
+use super::coder::Coder;
 use super::connection::{pause, Stage};
 use super::upstream::Failure;
 use super::wheel::Timer;
@@ -120,6 +121,19 @@ impl Engine {
         }
 
         let bodiless = exchange.head.method == Method::Head || matches!(exchange.status, 204 | 304);
+        let coder = encode.and_then(|choice| Some((choice, Coder::encode(choice, length)?)));
+        let length = match coder {
+            Some((choice, coder)) => {
+                choice.apply(&mut self.response);
+                exchange.answer_coder = (!bodiless && length != BodyLength::None).then(|| Box::new(coder));
+                if length == BodyLength::None {
+                    length
+                } else {
+                    BodyLength::Streamed
+                }
+            }
+            None => length,
+        };
         let old = exchange.head.version == Version::Http10;
         exchange.framing = match length {
             _ if bodiless => Framing::None,
@@ -170,6 +184,14 @@ impl Engine {
     /// Writes body bytes; those that would complete the answer may have to wait for its outcome.
     pub(super) fn body_out(&mut self, ex: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
+        if exchange.answer_coder.is_some() && !exchange.orphan {
+            let serial = exchange.serial;
+            if self.held.last() != Some(&(ex, serial)) {
+                self.held.push((ex, serial));
+            }
+            self.coded_out(ex, &input[range]);
+            return;
+        }
         exchange.response_bytes += range.len() as u64;
         if exchange.orphan || range.is_empty() || exchange.framing == Framing::None {
             return;
@@ -211,6 +233,9 @@ impl Engine {
 
     /// Everything of the answer but its end mark was written: record the outcome, then release the end.
     pub(super) fn end_answer(&mut self, ex: u32) {
+        if !self.finish_coder(ex) {
+            return;
+        }
         let waits = self.waits_for_outcome(ex);
         let trailers = std::mem::take(&mut self.trailers);
         self.client_end(ex, &trailers, waits);
@@ -237,7 +262,8 @@ impl Engine {
     /// The callback ends: held bytes that need not wait for the outcome go out.
     pub(super) fn flush_held(&mut self, ex: u32, serial: u64) {
         if let Some(exchange) = self.exchanges.get(ex as usize).filter(|e| e.serial == serial) {
-            if exchange.stage != Stage::AwaitOutcome && !exchange.last_held && !exchange.orphan {
+            if exchange.stage != Stage::AwaitOutcome && !exchange.last_held && !exchange.orphan && self.flush_coder(ex)
+            {
                 self.client_release(ex);
             }
         }

@@ -10,6 +10,7 @@ use crate::error::Code;
 use crate::http1::write::{self, Framing};
 use crate::http2::{self, Reset};
 use crate::message::{Fields, Known};
+use base64::Engine as _;
 
 impl Engine {
     /// The session and stream of a place that is one; `None` for a connection of its own.
@@ -309,6 +310,16 @@ pub(super) fn forwarding_lines(
     add(b"traceparent", traceparent);
     if let Some(ip) = ip_text {
         add(b"x-forwarded-for", ip);
+    }
+    if let Some(certificate) = exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+        // RFC 9440: the DER as a byte sequence (RFC 9651 §3.3.5).
+        let mut value = String::from(":");
+        base64::engine::general_purpose::STANDARD.encode_string(&certificate.der, &mut value);
+        value.push(':');
+        add(b"client-cert", value.as_bytes());
+    }
+    if exchange.early && !head.fields.has(Known::EarlyData) {
+        add(b"early-data", b"1");
     }
     if !head.fields.has(Known::XForwardedProto) {
         let https = head.scheme == crate::message::Scheme::Https;

@@ -3,6 +3,7 @@
 use super::identity::Trace;
 use super::wheel::Deadline;
 use crate::audit::record::ExchangeId;
+use crate::coding::Decoder;
 use crate::error::Code;
 use crate::guard::{Judging, Unjudgeable};
 use crate::http1::write::Framing;
@@ -154,11 +155,20 @@ pub struct Found {
 /// A body that the guard sees before anyone else does.
 pub struct Judged {
     pub judging: Judging,
+    /// The text that is judged.
     pub body: Vec<u8>,
+    /// What came, where that is encoded text: it is passed on as it was if the verdict is to pass.
+    pub encoded: Option<Encoded>,
     /// The answer's head; empty for requests.
     pub head: ResponseHead,
     /// Why it cannot be judged, once that is known.
     pub failed: Option<Unjudgeable>,
+}
+
+/// An encoded body on its way to being judged.
+pub struct Encoded {
+    pub decoder: Decoder,
+    pub bytes: Vec<u8>,
 }
 
 /// Deadlines of whichever exchange has a number. They outlive it, so that a wake-up already in the wheel
@@ -231,6 +241,8 @@ pub struct Exchange {
     pub left: u64,
     pub close_after: bool,
     pub response_bytes: u64,
+    /// What the answer's body goes through on its way out.
+    pub answer_coder: Option<Box<super::coder::Coder>>,
     /// An answer head and body collected for the guard.
     pub judged: Option<Box<Judged>>,
     /// The answer's head while plugins look at it.

@@ -298,6 +298,12 @@ impl Engine {
                 exchange.head.fields.remove_known(known);
             }
         }
+        if let Some(client) = exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+            exchange.notes.identity = Some(format!("cert:{}", client.subject).into());
+            // The certificate shown here is the one that counts.
+            exchange.head.fields.remove_known(Known::ClientCert);
+            exchange.head.fields.remove_known(Known::ClientCertChain);
+        }
         let parent = exchange.head.fields.get_known(Known::Traceparent);
         exchange.trace = Trace::begin(parent, revision.sample, &mut self.entropy);
         if exchange.trace.parent_span_id == [0; 8] {
@@ -534,7 +540,10 @@ impl Engine {
 }
 
 /// Fields only a trusted peer may send.
-const UNTRUSTED: [Known; 10] = [
+const UNTRUSTED: [Known; 13] = [
+    Known::ClientCert,
+    Known::ClientCertChain,
+    Known::EarlyData,
     Known::XForwardedFor,
     Known::XForwardedHost,
     Known::XForwardedPort,

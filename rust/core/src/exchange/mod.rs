@@ -24,6 +24,7 @@
 mod action;
 mod answer;
 mod client;
+mod coder;
 mod connection;
 mod downstream;
 mod finish;
@@ -102,6 +103,8 @@ pub struct Engine {
     tls: Option<Arc<TlsStore>>,
     /// Decrypted bytes of the callback at hand.
     plain: Vec<u8>,
+    /// Encoded bytes of the callback at hand.
+    coded: Vec<u8>,
     /// Filled by requests that nobody will answer any more.
     refused_head: RequestHead,
     meter: Meter,
@@ -158,6 +161,7 @@ impl Engine {
             dirty: Vec::new(),
             tls: None,
             plain: Vec::new(),
+            coded: Vec::new(),
             refused_head: RequestHead::default(),
             downs: Slab::new(),
             ups: Slab::new(),
@@ -371,7 +375,7 @@ impl Engine {
 
     /// What has to be done now. Give the vector back with [`Engine::recycle`].
     pub fn take_actions(&mut self) -> Vec<Action> {
-        if self.tls.is_some() {
+        if self.tls.is_some() && self.actions.iter().any(|a| a.connection().is_some_and(|c| self.is_sealed(c))) {
             self.seal_actions();
         }
         self.actions.take()

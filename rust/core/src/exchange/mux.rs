@@ -273,7 +273,7 @@ impl Engine {
             // Used before and closed without a byte of the answer: as a kept HTTP/1 connection may be.
             let place_of = &self.ups[place as usize];
             let waits = |ex: u32| self.exchanges[ex as usize].stage == Stage::Sending;
-            let race = place_of.served > 0 && place_of.exchange.is_some_and(waits);
+            let race = place_of.served > 1 && place_of.exchange.is_some_and(waits);
             self.place_failed(place, Code::UpstreamReset, if race { Failure::Race } else { Failure::Plain });
         }
     }

@@ -60,6 +60,7 @@ impl Engine {
         let Some(revision) = exchange.revision.as_ref() else { return };
         let route = exchange.route.map(|r| &revision.routes[r as usize]);
         let service = route.and_then(|r| r.service).map(|s| &revision.services[s as usize]);
+        let tls = exchange.peer.tls.as_deref();
         let intent = Intent {
             exchange: exchange.id,
             wall_ns: self.now.wall_ns,
@@ -80,6 +81,8 @@ impl Engine {
             parent_span_id: exchange.trace.parent_span_id,
             sampled: exchange.trace.sampled,
             user_agent: exchange.head.fields.get_known(Known::UserAgent).unwrap_or(b""),
+            tls: tls.map_or("", |tls| tls.version),
+            client_cert: tls.and_then(|tls| tls.client.as_ref()).map_or("", |client| &client.fingerprint),
         };
         crate::audit::encode_intent(&intent, &mut self.ledger.bytes);
         self.ledger.made();
@@ -234,12 +237,7 @@ impl Engine {
     }
 
     /// TLS for a connection to `endpoint`, offering what the service speaks.
-    fn secure_client(
-        &mut self,
-        service: &ServicePlan,
-        endpoint: &EndpointPlan,
-        upgrade: bool,
-    ) -> Option<tls::Client> {
+    fn secure_client(&mut self, service: &ServicePlan, endpoint: &EndpointPlan, upgrade: bool) -> Option<tls::Client> {
         let plan = self.tls.as_ref()?.client(&service.name)?;
         let host = match &endpoint.address {
             Address::Tcp { host, .. } => host.as_str(),

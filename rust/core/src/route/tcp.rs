@@ -169,8 +169,11 @@ fn entrypoints(
                 });
             }
             Some(entrypoint) if !is_tcp(name) && (entrypoint.tls.is_none() || !speaks_tls) => problems.push(
-                Problem::new(path, format!("entrypoint {name:?} speaks HTTP, and nothing tells this route's connections apart"))
-                    .expected("`protocol = \"tcp\"` there, or TLS there and a name in `match.sni` here"),
+                Problem::new(
+                    path,
+                    format!("entrypoint {name:?} speaks HTTP, and nothing tells this route's connections apart"),
+                )
+                .expected("`protocol = \"tcp\"` there, or TLS there and a name in `match.sni` here"),
             ),
             Some(_) => {}
         }

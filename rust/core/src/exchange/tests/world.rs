@@ -142,7 +142,11 @@ impl World {
     }
 
     pub fn client_from(&mut self, ip: &str) -> Option<ConnId> {
-        let id = self.engine.accept(self.now, "web", ip.parse().expect("an address"), 4711, None)?;
+        self.client_on("web", ip)
+    }
+
+    pub fn client_on(&mut self, entrypoint: &str, ip: &str) -> Option<ConnId> {
+        let id = self.engine.accept(self.now, entrypoint, ip.parse().expect("an address"), 4711, None)?;
         let before = self.sides.insert((false, id), Side::new(State::Open, String::new()));
         assert!(before.is_none_or(|side| !side.open()), "number {id} given twice");
         self.engine.opened(self.now);
