@@ -281,7 +281,10 @@ def stage(directory: Path, secure: bool) -> Iterator[Stage]:
         stack.callback(gateway.close)
         prepare(directory)
         gateway.write()
-        gateway.start()
+        process = gateway.start(wait=False)
+        # Rule packs are compiled first: on a busy machine that takes longer than others wait.
+        wait_for(lambda: process.poll() is not None or gateway.ask("/-/ready")[0] == 200, "readiness", 60)
+        assert process.poll() is None, gateway.log
         record = directory / "steady.record"
         record.touch()
         ports = [gateway.web.rpartition(":")[2]]
