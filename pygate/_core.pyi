@@ -75,6 +75,7 @@ class HealthTarget(TypedDict):
     port: int
     socket: str
     host_header: str
+    tls: bool
     path: str | None
     grpc: str | None
     interval: float

@@ -44,7 +44,7 @@ impl Engine {
     pub(super) fn mux_room(&mut self, endpoint: u64) -> Option<u32> {
         let mux = self.mux.get_mut(&endpoint)?;
         let mut found = None;
-        mux.open.retain(|id| match self.ups.get_mut(*id as usize).map(|up| &mut up.wire) {
+        mux.open.retain(|id| match self.ups.get_mut(*id as usize).filter(|up| !up.closing).map(|up| &mut up.wire) {
             Some(UpWire::Http2(session)) => {
                 if found.is_none() && session.has_room() {
                     found = Some(*id);
