@@ -277,7 +277,7 @@ impl Policy for Compress {
             }
             return;
         }
-        if matches!(status, 204 | 205 | 206) || status < 200 || cx.encode.is_some() {
+        if matches!(status, 204..=206) || status < 200 || cx.encode.is_some() {
             return;
         }
         if self.skip_with_cookies && (*slot & COOKIES != 0 || cx.head.fields.has(Known::SetCookie)) {
