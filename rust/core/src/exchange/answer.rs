@@ -173,7 +173,7 @@ impl Engine {
             return self.judge_data(ex, &input[range]);
         }
         self.body_out(ex, input, range, direct);
-        let exchange = &self.exchanges[ex as usize];
+        let Some(exchange) = self.exchanges.get(ex as usize) else { return };
         if let Some(up) = exchange.up {
             if self.downs.get(exchange.down as usize).is_some_and(|d| d.write_blocked) {
                 self.pause_up(up, pause::PEER, true);
@@ -378,24 +378,43 @@ impl Engine {
         }
     }
 
-    /// One side of a tunnel is gone.
+    /// Both sides of a tunnel have said all, or its time is over.
     pub(super) fn tunnel_end(&mut self, ex: u32) {
-        let exchange = &self.exchanges[ex as usize];
-        let (down, up, orphan) = (exchange.down, exchange.up, exchange.orphan);
-        if let Some(up) = up {
-            self.close_up(up);
+        self.end_tunnel(ex, true);
+    }
+
+    /// One side of a tunnel broke off: the other must not take that for an end.
+    pub(super) fn tunnel_cut(&mut self, ex: u32) {
+        self.end_tunnel(ex, false);
+    }
+
+    fn end_tunnel(&mut self, ex: u32, clean: bool) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let (down, orphan, status) = (exchange.down, exchange.orphan, exchange.status);
+        exchange.truncated |= !clean;
+        // Parted first: as its place comes free, another exchange may get it.
+        if let Some(up) = exchange.up.take() {
             if let Some(up) = self.ups.get_mut(up as usize) {
                 up.exchange = None;
             }
+            if clean {
+                self.close_up(up);
+            } else {
+                self.abort_up(up);
+            }
         }
-        self.exchanges[ex as usize].up = None;
-        if !orphan {
+        if !orphan && clean {
             if self.stream_of(down).is_some() {
                 self.client_eof(down);
             }
             self.close_down(down);
+        } else if !orphan {
+            self.exchanges[ex as usize].orphan = true;
+            if let Some(down) = self.downs.get_mut(down as usize) {
+                down.exchange = None;
+            }
+            self.abort_down(down);
         }
-        let status = self.exchanges[ex as usize].status;
         self.end_attempt(ex, status, None);
         self.write_outcome(ex);
         self.complete(ex);

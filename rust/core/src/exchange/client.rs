@@ -26,7 +26,7 @@ impl Engine {
     /// Whether the request's own end was read.
     pub(super) fn request_open(&self, id: u32) -> bool {
         self.downs.get(id as usize).is_some_and(|down| match down.wire {
-            DownWire::Stream { .. } => false,
+            DownWire::Stream { .. } => down.exchange.is_some_and(|ex| !self.exchanges[ex as usize].request_complete),
             _ => down.server.in_request(),
         })
     }
@@ -132,7 +132,6 @@ impl Engine {
             return;
         }
         let conn = ConnId::Down(id);
-        let direct = direct && !self.is_sealed(conn);
         let exchange = &mut self.exchanges[ex as usize];
         if last {
             exchange.held.extend_from_slice(&input[range]);
@@ -143,10 +142,10 @@ impl Engine {
         }
         if exchange.framing == Framing::Chunked {
             write::chunk_size(self.actions.buffer(conn), range.len());
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
             self.actions.buffer(conn).extend_from_slice(b"\r\n");
         } else {
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
         }
     }
 
@@ -216,10 +215,7 @@ impl Engine {
                     self.down_blocked(id, true);
                 }
             }
-            None => {
-                let direct = direct && !self.is_sealed(ConnId::Down(id));
-                self.actions.forward(ConnId::Down(id), input, range, direct);
-            }
+            None => self.forward(ConnId::Down(id), input, range, direct),
         }
     }
 

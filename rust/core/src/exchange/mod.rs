@@ -62,7 +62,7 @@ use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use wheel::{Deadline, Timer, Wheel};
+use wheel::{Left, Timer, Wheel};
 
 /// How long a client that was told off may go on sending before it is cut off.
 const LINGER: Duration = Duration::from_secs(2);
@@ -112,6 +112,8 @@ pub struct Engine {
     refused_head: RequestHead,
     meter: Meter,
     wheel: Wheel,
+    downs_left: Left,
+    ups_left: Left,
     woken: Vec<Timer>,
     actions: Actions,
     ledger: Ledger,
@@ -167,6 +169,8 @@ impl Engine {
             plain: Vec::new(),
             coded: Vec::new(),
             refused_head: RequestHead::default(),
+            downs_left: Left::default(),
+            ups_left: Left::default(),
             downs: Slab::new(),
             ups: Slab::new(),
             exchanges: Slab::new(),
@@ -257,6 +261,8 @@ impl Engine {
             wire,
             tls,
             hello,
+            asked: None,
+            goodbye: false,
             early: false,
             local,
             server: Default::default(),
@@ -267,7 +273,7 @@ impl Engine {
             ip_text: text_of(ip),
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.downs_left.take(id),
             served: 0,
             proxy_header,
             read_closed: false,
@@ -307,7 +313,7 @@ impl Engine {
     pub fn opened(&mut self, now: Now) {
         self.now = now;
         while let Some(id) = self.opened.pop() {
-            self.begin_bytes(id, None);
+            self.begin_bytes(id);
         }
         self.settle();
     }
@@ -447,6 +453,7 @@ impl Engine {
             } else if let Some((ex, serial)) = self.held.pop() {
                 self.flush_held(ex, serial);
             } else {
+                self.begun = 0;
                 return;
             }
         }
