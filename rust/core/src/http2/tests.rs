@@ -247,7 +247,9 @@ fn floods_end_the_session() {
 #[test]
 fn what_http1_refuses_is_refused() {
     type Edit = fn(&mut RequestHead);
-    let edits: [(Edit, &str); 3] = [
+    let edits: [(Edit, &str); 5] = [
+        (|h| h.method = Method::parse(b"get").expect("a token"), "lower-case letter in the method"),
+        (|h| h.fields.append(b"x\"a", b"1"), "malformed field name"),
         (|h| h.fields.append(b"expect", b"lunch"), "unknown expectation"),
         (|h| h.target.parse(b"/a/%2e%2e/b%41", PathOptions::default()).expect("a path"), ""),
         (|h| h.fields.append(b"x_forwarded_for", b"1.2.3.4"), ""),
