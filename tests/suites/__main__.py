@@ -26,6 +26,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", default=",".join(SUITES), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--log", action="store_true", help="print the end of the gateway's log, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     args = parser.parse_args()
     wanted = args.only.split(",")
@@ -38,6 +39,8 @@ def main() -> int:
             progress.print(name, style="dim")
             found += SUITES[name](where)
         signs = where.signs()
+        if args.log:
+            print(where.gateway.log[-10_000:], file=sys.stderr)
     found += [Check("gateway", "its log is clean", not signs, ", ".join(signs))]
     show(found, Console(width=None if sys.stdout.isatty() else 150))
     told = summary(found)

@@ -34,7 +34,7 @@ class Checks:
         try:
             yield
         except Exception as error:
-            detail = f"{type(error).__name__}: {error}".strip()[:600]
+            detail = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         self.found.append(Check(self.client, name, not detail, detail, time.monotonic() - began))
 
     def take(self, output: str) -> None:

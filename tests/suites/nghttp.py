@@ -24,7 +24,8 @@ def run(place: Place) -> list[Check]:
         "upload": ([f"--data={upload}"], secure, 1),
         "upload with trailers": ([f"--data={upload}", "--trailer=x-end: 1"], secure, 1),
         "no priorities": (["--no-dep"], secure, 1),
-        "large frames allowed": (["--max-frame-size=16777215"], f"{place.secure_url}/big?size=1000000", 1),
+        "Expect: 100-continue": ([f"--data={upload}", "--expect-continue"], secure, 1),
+        "priorities of RFC 9218": (["--no-rfc7540-pri", "--header=priority: u=0, i"], secure, 1),
     }
     for feature, (options, url, count) in runs.items():
         with checks.feature(feature):

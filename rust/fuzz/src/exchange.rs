@@ -1,16 +1,20 @@
-//! The whole engine over HTTP/1: client and upstream bytes in, requests and answers out.
+//! The whole engine: client and upstream bytes in, requests and answers out.
 //!
-//! Input is a script: text before the first 0xff is what a client sends; after that, each 0xff and a letter begin a
+//! `exchange_h1`: input is a script: text before the first 0xff is what a client sends; after that, each 0xff and a letter begin a
 //! step (see [`step`]), whose payload runs to the next 0xff. Connections open at once unless a step says otherwise.
 //!
 //! Promises: every exchange ends exactly once and leaves nothing behind; an upstream is sent no request that the
 //! [`reference`] does not find in the client's bytes, with the same method, canonical target and body, and no more
 //! of them; a client gets at most one answer per request, and one more for bytes that are none.
+//!
+//! `h2_frames`: input is what follows a client's HTTP/2 preface; upstreams answer every request they were sent in full.
+//! Promises: the same ends, requests upstream that are well formed, and no more of them than there were HEADERS.
 
 use super::reference::{self, Message};
 use super::split::{Split, SPLITS};
 use super::world::{revision, State, World};
 use pygate_core::exchange::ConnId;
+use pygate_core::http2;
 use pygate_core::message::{PathOptions, Target};
 use pygate_core::revision::Revision;
 use std::collections::BTreeSet;
@@ -20,6 +24,7 @@ use std::time::Duration;
 const CONFIG: &str = r#"
 [entrypoints.web]
 address = "127.0.0.1:0"
+http2 = { enabled = HTTP2 }
 max_head = "2KiB"
 max_fields = 24
 head_timeout = "2s"
@@ -69,9 +74,10 @@ policies = ["small", "again"]
 audit = { durability = "answer" }
 "#;
 
-fn compiled() -> Arc<Revision> {
-    static REVISION: OnceLock<Arc<Revision>> = OnceLock::new();
-    REVISION.get_or_init(|| revision(CONFIG)).clone()
+fn compiled(http2: bool) -> Arc<Revision> {
+    static REVISIONS: [OnceLock<Arc<Revision>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let text = || CONFIG.replace("HTTP2", if http2 { "true" } else { "false" });
+    REVISIONS[usize::from(http2)].get_or_init(|| revision(&text())).clone()
 }
 
 pub fn exchange_h1(data: &[u8]) {
@@ -81,7 +87,7 @@ pub fn exchange_h1(data: &[u8]) {
 }
 
 fn play(data: &[u8], split: Split) {
-    let mut world = World::new(compiled());
+    let mut world = World::new(compiled(false));
     let Some(mut client) = world.client() else { panic!("the first client was not accepted") };
     let mut parts = data.split(|&b| b == 0xff);
     for piece in split.pieces(parts.next().unwrap_or_default()) {
@@ -141,6 +147,68 @@ fn step(world: &mut World, client: &mut usize, letter: u8, payload: &[u8], split
     }
 }
 
+/// A client's frames; upstreams answer at once what they were sent in full.
+pub fn h2_frames(data: &[u8]) {
+    let stream = [http2::PREFACE, data].concat();
+    for split in SPLITS {
+        let mut world = World::new(compiled(true));
+        let Some(client) = world.client() else { panic!("the first client was not accepted") };
+        for piece in split.pieces(&stream) {
+            world.send(client, piece);
+            answer_all(&mut world);
+        }
+        judge_frames(&world, data);
+        world.eof(client);
+        answer_all(&mut world);
+        end(&mut world);
+        judge_frames(&world, data);
+    }
+}
+
+/// Answers by turns: with a length, with chunks and a trailer, without content.
+const ANSWERS: [&[u8]; 3] = [
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nt: 1\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+];
+
+fn answer_all(world: &mut World) {
+    for side in 0..world.sides.len() {
+        if matches!(world.sides[side].conn, ConnId::Down(_)) || world.sides[side].state != State::Open {
+            continue;
+        }
+        let asked = reference::requests(&world.sides[side].out).iter().filter(|r| r.complete).count();
+        let answered = world.sides[side].answered;
+        world.sides[side].answered = asked;
+        for n in answered..asked {
+            world.send(side, ANSWERS[n % ANSWERS.len()]);
+        }
+    }
+}
+
+fn judge_frames(world: &World, data: &[u8]) {
+    let heads = frames(data).iter().filter(|kind| **kind == 1).count();
+    let mut ids = BTreeSet::new();
+    for side in world.sides.iter().filter(|s| matches!(s.conn, ConnId::Up(_))) {
+        for request in reference::requests(&side.out) {
+            ids.insert(well_formed(&request));
+        }
+    }
+    assert!(ids.len() <= heads, "{} requests went upstream, {heads} heads came", ids.len());
+    assert!(world.outcomes.len() <= heads + 1, "more outcomes than heads");
+}
+
+/// Types of the frames in `data`, the last maybe incomplete.
+fn frames(data: &[u8]) -> Vec<u8> {
+    let (mut kinds, mut rest) = (Vec::new(), data);
+    while let Some((head, after)) = rest.split_first_chunk::<9>() {
+        kinds.push(head[3]);
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        rest = &after[length.min(after.len())..];
+    }
+    kinds
+}
+
 /// Everyone leaves, time passes, and nothing may be left.
 fn end(world: &mut World) {
     world.hold_connects = false;
@@ -192,8 +260,21 @@ fn judge(world: &World) {
     assert!(world.outcomes.len() <= asked + world.sides.len(), "more outcomes than requests");
 }
 
-/// One request as an upstream reads it; returns its exchange id.
+/// One request as an upstream reads it, against those that clients sent; returns its exchange id.
 fn judge_request(request: &Message, wanted: &[Message]) -> Vec<u8> {
+    let guarded = request.target().starts_with(b"/g/") || request.target() == b"/g";
+    let same = wanted.iter().any(|sent| {
+        let body = if request.complete { sent.body == request.body } else { sent.body.starts_with(&request.body) };
+        sent.method() == request.method()
+            && canonical(sent.target()) == Some(request.target().to_vec())
+            && (body || guarded)
+    });
+    assert!(same, "no client sent {request:?}");
+    well_formed(request)
+}
+
+/// What holds for every request that goes upstream; returns its exchange id.
+fn well_formed(request: &Message) -> Vec<u8> {
     let one = |name: &str| match request.all(name).as_slice() {
         [value] => value.to_vec(),
         other => panic!("{} times {name} in {request:?}", other.len()),
@@ -207,14 +288,6 @@ fn judge_request(request: &Message, wanted: &[Message]) -> Vec<u8> {
     for name in ["te", "trailer", "keep-alive", "proxy-connection", "http2-settings", "expect"] {
         assert!(request.all(name).is_empty(), "{name} went upstream");
     }
-    let guarded = request.target().starts_with(b"/g/") || request.target() == b"/g";
-    let same = wanted.iter().any(|sent| {
-        let body = if request.complete { sent.body == request.body } else { sent.body.starts_with(&request.body) };
-        sent.method() == request.method()
-            && canonical(sent.target()) == Some(request.target().to_vec())
-            && (body || guarded)
-    });
-    assert!(same, "no client sent {request:?}");
     one("x-request-id")
 }
 

@@ -164,7 +164,10 @@ pub fn json_reader(data: &[u8]) {
             assert!(masked.is_empty());
             continue;
         }
-        let second = plan.judge(kind, &masked, &mut Vec::new()).expect("what was masked can be judged");
+        // What was text may now begin as JSON does: a mask is written in brackets.
+        let json = data.trim_ascii_start().first().is_some_and(|b| matches!(b, b'{' | b'['));
+        let again = if kind == ContentKind::Unknown && !json { ContentKind::Text } else { kind };
+        let second = plan.judge(again, &masked, &mut Vec::new()).expect("what was masked can be judged");
         assert_eq!(second.findings, [], "left in {}", masked.escape_ascii());
         if parsed.is_ok() && kind == ContentKind::Json {
             serde_json::from_slice::<serde_json::Value>(&masked).expect("masking leaves JSON");

@@ -33,6 +33,8 @@ pub struct Side {
     pub eof: bool,
     paused: bool,
     pub blocked: bool,
+    /// Requests on it that were answered, for whoever counts them.
+    pub answered: usize,
 }
 
 pub struct World {
@@ -49,6 +51,8 @@ pub struct World {
     pub hold_connects: bool,
     pub durable: bool,
     made: u64,
+    /// Sessions are to be flushed.
+    flush: bool,
 }
 
 pub fn revision(toml: &str) -> Arc<Revision> {
@@ -69,7 +73,10 @@ fn key(conn: ConnId) -> (bool, u32) {
 impl World {
     pub fn new(revision: Arc<Revision>) -> World {
         let file = tempfile::tempfile().expect("a file");
-        let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).expect("shared memory"));
+        // Small, as clearing it would take most of the time; the metrics' part is then too small and takes no counts.
+        let mut layout = Layout::for_workers(1);
+        layout.words.iter_mut().for_each(|words| *words = (*words).min(1 << 10));
+        let shared = Arc::new(Shared::format(&file, layout).expect("shared memory"));
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         World {
             engine: Engine::new(shared, 0, [1, 2, 3, 4], revision, now),
@@ -82,6 +89,7 @@ impl World {
             hold_connects: false,
             durable: true,
             made: 0,
+            flush: false,
         }
     }
 
@@ -92,15 +100,15 @@ impl World {
         }
         let (out, sent) = Default::default();
         let (half_closed, eof, paused, blocked) = Default::default();
-        self.sides.push(Side { conn, state, out, sent, half_closed, eof, paused, blocked });
+        self.sides.push(Side { conn, state, out, sent, half_closed, eof, paused, blocked, answered: 0 });
         number
     }
 
     /// Number of the new client's side.
     pub fn client(&mut self) -> Option<usize> {
         let id = self.engine.accept(self.now, "web", [192, 0, 2, 7].into(), 4711, None)?;
-        self.engine.opened(self.now);
         let number = self.add(ConnId::Down(id), State::Open);
+        self.engine.opened(self.now);
         self.perform(b"");
         Some(number)
     }
@@ -190,6 +198,10 @@ impl World {
             let actions = self.engine.take_actions();
             let fresh = batch.records > 0 && self.durable;
             if actions.is_empty() && !fresh {
+                if std::mem::take(&mut self.flush) {
+                    self.engine.flush(self.now);
+                    continue;
+                }
                 return;
             }
             let (mut gone, mut asked) = (Vec::new(), Vec::new());
@@ -249,6 +261,7 @@ impl World {
             Action::Pause(conn) => assert!(!std::mem::replace(&mut self.side(*conn).paused, true), "paused twice"),
             Action::Resume(conn) => assert!(std::mem::replace(&mut self.side(*conn).paused, false), "resumed twice"),
             Action::Connect { up, .. } => asked.push(self.add(ConnId::Up(*up), State::Connecting)),
+            Action::Flush => self.flush = true,
             Action::Plugin { .. } => panic!("no plugin is configured"),
         }
     }

@@ -43,6 +43,8 @@ pub enum Action {
         address: Address,
         timeout: Duration,
     },
+    /// Call [`super::Engine::flush`] when the callbacks of this turn of the loop are done.
+    Flush,
     /// Run the plugins of this exchange; report `plugin_done`.
     Plugin {
         exchange: u32,
@@ -68,7 +70,7 @@ impl Action {
             | Action::Abort(conn)
             | Action::Pause(conn)
             | Action::Resume(conn) => Some(*conn),
-            Action::Connect { .. } | Action::Plugin { .. } => None,
+            Action::Connect { .. } | Action::Plugin { .. } | Action::Flush => None,
         }
     }
 }
@@ -106,6 +108,10 @@ impl Actions {
         if !data.is_empty() {
             self.list.push(Action::Sealed { conn, data });
         }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Action> {
+        self.list.iter()
     }
 
     /// Gives back what was taken, changed.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 impl Engine {
     /// Handshakes from now on use `store`.
     pub fn publish_tls(&mut self, store: Arc<TlsStore>) {
+        store.set_now(self.now.wall_ns / 1_000_000_000);
         self.tls = Some(store);
     }
 

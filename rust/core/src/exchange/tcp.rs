@@ -57,14 +57,18 @@ impl Engine {
     pub(super) fn begin_bytes(&mut self, id: u32, route: Option<u32>) {
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         down.wire = DownWire::Bytes;
+        if route.is_some() {
+            // TLS is between the client and its endpoint.
+            down.tls = None;
+        }
         let revision = down.revision.clone();
         let facts = down.peer.tls.clone();
         let route = route.or_else(|| revision.tcp.find(&seen(&down.peer, None, facts.as_deref())));
-        let ex: Box<Exchange> = self.spare.pop().unwrap_or_default();
+        let mut ex: Box<Exchange> = self.spare.pop().unwrap_or_default();
+        // A connection has no method; this one is what opens others through a gateway.
+        ex.head.method = Method::Connect;
         let ex = self.adopt(id, ex);
         let exchange = &mut self.exchanges[ex as usize];
-        // A connection has no method; this one is what opens others through a gateway.
-        exchange.head.method = Method::Connect;
         exchange.raw = true;
         exchange.parsed = true;
         exchange.request_complete = true;

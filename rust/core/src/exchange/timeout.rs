@@ -28,6 +28,9 @@ impl Engine {
         }
         if now.mono.since(self.last_count) >= COUNT_EVERY {
             self.last_count = now.mono;
+            if let Some(tls) = &self.tls {
+                tls.set_now(now.wall_ns / 1_000_000_000);
+            }
             self.set_gauges();
         }
         self.wheel.advance(now.mono, &mut self.woken);

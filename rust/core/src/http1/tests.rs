@@ -122,6 +122,10 @@ fn request_heads_that_are_read() {
         request("GET /w HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap().upgrade
     );
     assert!(!request("GET /w HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a, h2c\r\n\r\n").unwrap().upgrade);
+    let post =
+        |length: &str| with("POST /w HTTP/1.1", &format!("Connection: upgrade\r\nUpgrade: spdy/3.1\r\n{length}"));
+    assert!(request(&post("")).unwrap().upgrade && request(&post("Content-Length: 0\r\n")).unwrap().upgrade);
+    assert!(!request(&post("Content-Length: 1\r\n")).unwrap().upgrade);
     assert!(request("GET / HTTP/1.0\r\n\r\n").unwrap().host.is_empty());
 }
 

@@ -11,6 +11,7 @@ mod messages;
 mod plugins;
 mod retries;
 mod streams;
+mod tls;
 mod world;
 
 use super::connection::UpWire;
