@@ -8,7 +8,7 @@ use super::{identity, Action, Engine};
 use crate::config::Durability;
 use crate::error::Code;
 use crate::http1::write::Framing;
-use crate::message::{BodyLength, Known, Method, Version};
+use crate::message::{BodyLength, Fields, Known, Method, Version};
 use crate::policy::{Answer, ResponseCx};
 
 /// Interim answers one request may get; more are a way of never answering.
@@ -35,7 +35,7 @@ impl Engine {
     pub(super) fn answer_head(&mut self, ex: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let status = self.response.status;
-        if status == 101 && !(exchange.head.upgrade && self.response.fields.has(Known::Upgrade)) {
+        if status == 101 && !(exchange.head.upgrade && agreed(&exchange.head.fields, &self.response.fields)) {
             return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
@@ -419,4 +419,14 @@ impl Engine {
         self.write_outcome(ex);
         self.complete(ex);
     }
+}
+
+/// RFC 9110 §7.8: an upstream may switch only to a protocol that was asked for.
+fn agreed(request: &Fields, answer: &Fields) -> bool {
+    let tokens = |fields: &'_ Fields| -> Vec<Vec<u8>> {
+        let lines = fields.all(b"upgrade").flat_map(|line| line.split(|&b| b == b','));
+        lines.map(|token| token.trim_ascii().to_ascii_lowercase()).collect()
+    };
+    let (asked, taken) = (tokens(request), tokens(answer));
+    !taken.is_empty() && taken.iter().all(|token| asked.contains(token))
 }
