@@ -43,6 +43,8 @@ pub enum Action {
         address: Address,
         timeout: Duration,
     },
+    /// Call [`super::Engine::flush`] when the callbacks of this turn of the loop are done.
+    Flush,
     /// Run the plugins of this exchange; report `plugin_done`.
     Plugin {
         exchange: u32,
@@ -68,7 +70,7 @@ impl Action {
             | Action::Abort(conn)
             | Action::Pause(conn)
             | Action::Resume(conn) => Some(*conn),
-            Action::Connect { .. } | Action::Plugin { .. } => None,
+            Action::Connect { .. } | Action::Plugin { .. } | Action::Flush => None,
         }
     }
 }

@@ -16,11 +16,9 @@ impl Engine {
     /// The session and stream of a place that is one; `None` for a connection of its own.
     pub(super) fn stream_of(&mut self, id: u32) -> Option<(&mut http2::Server, u32)> {
         let DownWire::Stream { parent, stream } = self.downs.get(id as usize)?.wire else { return None };
+        self.flush_later(ConnId::Down(parent));
         match &mut self.downs.get_mut(parent as usize)?.wire {
-            DownWire::Http2(session) => {
-                self.dirty.push(ConnId::Down(parent));
-                Some((session, stream))
-            }
+            DownWire::Http2(session) => Some((session, stream)),
             _ => None,
         }
     }

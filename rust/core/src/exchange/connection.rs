@@ -79,6 +79,8 @@ pub struct Down {
     pub head_begun: Option<Instant>,
     /// A stream's answer went out to its end.
     pub sent: bool,
+    /// Its session is among those to be flushed.
+    pub flushing: bool,
 }
 
 /// What is spoken on a connection to an endpoint.
@@ -114,6 +116,8 @@ pub struct Up {
     pub served: u32,
     /// What HTTP/2 on it may do, if it is to be spoken.
     pub http2: Option<http2::ClientLimits>,
+    /// Its session is among those to be flushed.
+    pub flushing: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -97,8 +97,11 @@ pub struct Engine {
     streams: usize,
     /// Connections of TCP routes that were just accepted.
     opened: Vec<u32>,
-    /// Connections whose session has something to tell or to send.
+    /// Connections whose session has something to tell.
     dirty: Vec<ConnId>,
+    /// Connections whose session has something to send. Answers of one turn of the loop leave together: what costs
+    /// most is the write.
+    unflushed: Vec<ConnId>,
     /// What handshakes are made with.
     tls: Option<Arc<TlsStore>>,
     /// Decrypted bytes of the callback at hand.
@@ -159,6 +162,7 @@ impl Engine {
             streams: 0,
             opened: Vec::new(),
             dirty: Vec::new(),
+            unflushed: Vec::new(),
             tls: None,
             plain: Vec::new(),
             coded: Vec::new(),
@@ -272,6 +276,7 @@ impl Engine {
             closing: false,
             head_begun: None,
             sent: false,
+            flushing: false,
         });
         // A new connection must say something within the head deadline.
         self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
@@ -283,6 +288,19 @@ impl Engine {
             self.opened.push(id);
         }
         Some(id)
+    }
+
+    /// What sessions have gathered to send goes out.
+    pub fn flush(&mut self, now: Now) {
+        self.now = now;
+        self.begun = 0;
+        for conn in std::mem::take(&mut self.unflushed) {
+            match conn {
+                ConnId::Down(id) => self.flush_session(id),
+                ConnId::Up(id) => self.flush_mux(id),
+            }
+        }
+        self.settle();
     }
 
     /// The transport of a client that was accepted can be written to.

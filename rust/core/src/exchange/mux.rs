@@ -29,13 +29,9 @@ impl Engine {
     /// The session and stream of a place that is one.
     pub(super) fn up_stream(&mut self, id: u32) -> Option<(&mut http2::Client, u32)> {
         let UpWire::Stream { parent, stream } = self.ups.get(id as usize)?.wire else { return None };
+        self.flush_later(ConnId::Up(parent));
         match &mut self.ups.get_mut(parent as usize)?.wire {
-            UpWire::Http2(session) => {
-                if self.dirty.last() != Some(&ConnId::Up(parent)) {
-                    self.dirty.push(ConnId::Up(parent));
-                }
-                Some((session, stream))
-            }
+            UpWire::Http2(session) => Some((session, stream)),
             _ => None,
         }
     }
@@ -79,6 +75,7 @@ impl Engine {
         let up = &mut self.ups[id as usize];
         up.wire = UpWire::Http2(Box::new(http2::Client::new(limits, self.now.mono)));
         self.serve_later(ConnId::Up(id));
+        self.flush_later(ConnId::Up(id));
     }
 
     pub(super) fn mux_input(&mut self, id: u32, input: &[u8]) {
@@ -86,6 +83,7 @@ impl Engine {
         if let Some(UpWire::Http2(session)) = self.ups.get_mut(id as usize).map(|up| &mut up.wire) {
             let calm = session.feed(input, now);
             self.serve_later(ConnId::Up(id));
+            self.flush_later(ConnId::Up(id));
             if !calm {
                 self.meter.add(Counter::FloodsStopped, 1);
                 self.lose_mux(id);
@@ -94,19 +92,32 @@ impl Engine {
         }
     }
 
-    /// Takes what the session has to tell, and sends what it has to send.
+    pub(super) fn flush_mux(&mut self, id: u32) {
+        self.send_mux(id);
+        if let Some(up) = self.ups.get_mut(id as usize) {
+            up.flushing = false;
+        }
+    }
+
+    fn send_mux(&mut self, id: u32) {
+        loop {
+            self.serve_mux(id);
+            let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) else { return };
+            let UpWire::Http2(session) = &mut up.wire else { return };
+            let more = session.output(self.actions.buffer(ConnId::Up(id)));
+            self.actions.drop_empty();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Takes what the session has to tell.
     pub(super) fn serve_mux(&mut self, id: u32) {
         loop {
             let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) else { return };
             let UpWire::Http2(session) = &mut up.wire else { return };
-            let Some(event) = session.next(&mut self.response) else {
-                let more = session.output(self.actions.buffer(ConnId::Up(id)));
-                self.actions.drop_empty();
-                if more {
-                    continue;
-                }
-                return;
-            };
+            let Some(event) = session.next(&mut self.response) else { return };
             match event {
                 ClientEvent::Ready => self.mux_ready(id),
                 ClientEvent::Interim { owner } => {
@@ -217,6 +228,7 @@ impl Engine {
             read_closed: false,
             served: served - 1,
             http2: None,
+            flushing: false,
         })) as u32;
         self.send(ex, id);
     }
@@ -307,7 +319,7 @@ impl Engine {
         up.write_blocked = blocked;
         if let UpWire::Http2(session) = &mut up.wire {
             session.set_blocked(blocked);
-            return self.serve_later(ConnId::Up(id));
+            return self.flush_later(ConnId::Up(id));
         }
         if let Some(ex) = up.exchange.and_then(|ex| self.exchanges.get(ex as usize)) {
             let down = ex.down;

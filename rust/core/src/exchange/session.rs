@@ -5,7 +5,7 @@
 
 use super::connection::{Down, DownWire, Exchange};
 use super::wheel::{Deadline, Timer};
-use super::{AfterEof, ConnId, Engine};
+use super::{Action, AfterEof, ConnId, Engine};
 use crate::http2::{self, Reset, ServerEvent};
 use crate::observe::Counter;
 
@@ -28,17 +28,52 @@ impl Engine {
                 self.meter.add(Counter::FloodsStopped, 1);
             }
             self.serve_later(ConnId::Down(id));
+            self.flush_later(ConnId::Down(id));
         }
     }
 
-    /// The session of this connection is served before the callback ends.
+    /// The session of this connection is asked for what it has to tell before the callback ends.
     pub(super) fn serve_later(&mut self, conn: ConnId) {
         if self.dirty.last() != Some(&conn) {
             self.dirty.push(conn);
         }
     }
 
-    /// Takes what the session has to tell, and sends what it has to send.
+    /// What the session of this connection has to send goes out when this turn of the loop is done.
+    pub(super) fn flush_later(&mut self, conn: ConnId) {
+        let flushing = match conn {
+            ConnId::Down(id) => self.downs.get_mut(id as usize).map(|d| &mut d.flushing),
+            ConnId::Up(id) => self.ups.get_mut(id as usize).map(|u| &mut u.flushing),
+        };
+        if flushing.is_some_and(|flushing| !std::mem::replace(flushing, true)) {
+            if self.unflushed.is_empty() {
+                self.actions.push(Action::Flush);
+            }
+            self.unflushed.push(conn);
+        }
+    }
+
+    pub(super) fn flush_session(&mut self, id: u32) {
+        self.send_session(id);
+        if let Some(down) = self.downs.get_mut(id as usize) {
+            down.flushing = false;
+        }
+    }
+
+    fn send_session(&mut self, id: u32) {
+        loop {
+            self.serve_session(id);
+            let Some(down) = self.downs.get_mut(id as usize).filter(|d| !d.closing) else { return };
+            let DownWire::Http2(session) = &mut down.wire else { return };
+            let more = session.output(self.actions.buffer(ConnId::Down(id)));
+            self.actions.drop_empty();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Takes what the session has to tell.
     pub(super) fn serve_session(&mut self, id: u32) {
         let mut fresh: Option<Box<Exchange>> = None;
         loop {
@@ -49,14 +84,7 @@ impl Engine {
             let ex = fresh.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
             let Some(down) = self.downs.get_mut(id as usize).filter(|d| !d.closing) else { break };
             let DownWire::Http2(session) = &mut down.wire else { break };
-            let Some(event) = session.next(&mut ex.head) else {
-                let more = session.output(self.actions.buffer(ConnId::Down(id)));
-                self.actions.drop_empty();
-                if more {
-                    continue;
-                }
-                break;
-            };
+            let Some(event) = session.next(&mut ex.head) else { break };
             match event {
                 ServerEvent::Request { stream } => {
                     self.begun += 1;
@@ -129,6 +157,7 @@ impl Engine {
             closing: false,
             head_begun: None,
             sent: false,
+            flushing: false,
         });
         let plan = &from.revision.entrypoints[from.peer.entrypoint as usize];
         let last = self.draining || (plan.max_requests > 0 && from.served >= plan.max_requests);
@@ -259,7 +288,7 @@ impl Engine {
             } else if !idle {
                 self.wheel.clear(&mut down.deadline);
             }
-            return self.serve_later(ConnId::Down(id));
+            return self.flush_later(ConnId::Down(id));
         }
         if down.closing {
             return;
@@ -300,7 +329,7 @@ impl Engine {
             if let DownWire::Http2(session) = &mut self.downs[id as usize].wire {
                 session.drain();
             }
-            self.serve_later(ConnId::Down(id));
+            self.flush_later(ConnId::Down(id));
         }
     }
 

@@ -163,6 +163,7 @@ impl Engine {
             closing: false,
             read_closed: false,
             served: 0,
+            flushing: false,
         })) as u32;
         self.exchanges[ex as usize].up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
@@ -316,7 +317,7 @@ impl Engine {
             let opened = session.open(id, &exchange.head, &host, end, |add| {
                 forwarding_lines(exchange, ip, &trace, add);
             });
-            self.serve_later(ConnId::Up(parent));
+            self.flush_later(ConnId::Up(parent));
             let Some(stream) = opened else {
                 return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
             };

@@ -107,7 +107,7 @@ impl TcpTable {
         if !problems.is_empty() {
             return Err(problems);
         }
-        ranked.sort_by(|a, b| a.0.cmp(&b.0));
+        ranked.sort_by_key(|ranked| ranked.0);
         let mut table = TcpTable { hello, ..TcpTable::default() };
         for (position, (_, exact, entry)) in ranked.into_iter().enumerate() {
             let position = position as u32;
