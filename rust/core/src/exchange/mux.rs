@@ -10,6 +10,7 @@ use super::{Action, ConnId, Engine};
 use crate::error::Code;
 use crate::http2::{self, ClientEvent};
 use crate::observe::Counter;
+use crate::websocket::Side;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -109,6 +110,7 @@ impl Engine {
             };
             match event {
                 ClientEvent::Ready => self.mux_ready(id),
+                ClientEvent::Settled => self.open_sockets(id),
                 ClientEvent::Interim { owner } => {
                     if let Some(ex) = self.ups.get(owner as usize).and_then(|up| up.exchange) {
                         self.interim(ex);
@@ -139,7 +141,11 @@ impl Engine {
                     std::mem::swap(&mut self.trailers, &mut session.trailers);
                     if let Some(ex) = self.ups.get(owner as usize).and_then(|up| up.exchange) {
                         if self.exchanges[ex as usize].stage == Stage::Tunnel {
-                            if self.upstream_eof(owner) == super::AfterEof::Close {
+                            // A place that was taken off by this may be another's by now.
+                            let here = |up: &Up| up.exchange == Some(ex);
+                            if self.upstream_eof(owner) == super::AfterEof::Close
+                                && self.ups.get(owner as usize).is_some_and(|up| here(up))
+                            {
                                 self.close_up(owner);
                             }
                         } else {
@@ -173,7 +179,10 @@ impl Engine {
     fn place_failed(&mut self, id: u32, code: Code, failure: Failure) {
         let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return };
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
-            return self.tunnel_end(ex);
+            if !self.socket_gone(ex, Side::Upstream) {
+                self.tunnel_end(ex);
+            }
+            return;
         }
         self.attempt_failed(ex, code, failure);
     }
@@ -196,6 +205,9 @@ impl Engine {
 
     /// Gives the exchange a place on the connection and sends its request.
     pub(super) fn send_on(&mut self, ex: u32, parent: u32) {
+        if self.exchanges[ex as usize].socket.is_some() && !self.takes_sockets(ex, parent) {
+            return;
+        }
         let from = &mut self.ups[parent as usize];
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
@@ -248,7 +260,7 @@ impl Engine {
             self.send_on(ex, id);
         }
         let Some(UpWire::Http2(session)) = self.ups.get(id as usize).map(|up| &up.wire) else { return };
-        if session.streams() == 0 {
+        if session.streams() == 0 && !self.unsettled.iter().any(|waiting| waiting.0 == id) {
             if session.is_draining() {
                 return self.close_up(id);
             }
@@ -269,6 +281,7 @@ impl Engine {
         if let Some(mux) = self.mux.get_mut(&endpoint) {
             mux.open.retain(|other| *other != id);
         }
+        self.lose_unsettled(id);
         for place in owners {
             // Used before and closed without a byte of the answer: as a kept HTTP/1 connection may be.
             let place_of = &self.ups[place as usize];

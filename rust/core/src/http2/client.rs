@@ -63,8 +63,10 @@ pub enum ClientEvent {
     Writable {
         owner: u32,
     },
-    /// The endpoint has said how much it takes: requests may be sent.
+    /// Requests may be sent.
     Ready,
+    /// The endpoint has said what it takes: [`Client::extended`] is known.
+    Settled,
     /// The connection is over.
     Closed,
 }
@@ -108,6 +110,8 @@ pub struct Client {
     draining: bool,
     /// [`ClientEvent::Ready`] was told.
     greeted: bool,
+    /// [`ClientEvent::Settled`] was told.
+    settled: bool,
 }
 
 const SESSION: u32 = u32::MAX;
@@ -142,6 +146,7 @@ impl Client {
             most: limits.streams,
             draining: false,
             greeted: false,
+            settled: false,
         }
     }
 
@@ -171,6 +176,14 @@ impl Client {
         }
     }
 
+    /// Whether the endpoint takes extended CONNECT (RFC 8441 §3); `None` while it has not said.
+    pub fn extended(&self) -> Option<bool> {
+        match &self.state {
+            State::Open { sender, .. } if self.settled => Some(sender.is_extended_connect_protocol_enabled()),
+            _ => None,
+        }
+    }
+
     /// No request will be sent on it any more.
     pub fn is_draining(&self) -> bool {
         self.draining || matches!(self.state, State::Closed)
@@ -188,8 +201,9 @@ impl Client {
         self.ready.is_empty()
     }
 
-    /// Sends a request's head: `authority` as `:authority`, then the fields and the lines that `extra` adds. Returns
-    /// the stream's number; `None`: it cannot be sent here.
+    /// Sends a request's head: `authority` as `:authority`, then the fields and the lines that `extra` adds. An upgrade
+    /// is asked for as RFC 8441 has it, where [`Client::extended`] says so. Returns the stream's number; `None`: it
+    /// cannot be sent here.
     pub fn open(
         &mut self,
         owner: u32,
@@ -201,7 +215,12 @@ impl Client {
         let State::Open { sender, .. } = &mut self.state else { return None };
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
-        *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+        if head.upgrade {
+            *request.method_mut() = Method::CONNECT;
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        } else {
+            *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+        }
         let scheme = if head.scheme == Scheme::Https { "https" } else { "http" };
         *request.uri_mut() = Uri::builder()
             .scheme(scheme)
@@ -211,6 +230,9 @@ impl Client {
             .ok()?;
         convert::append_all(request.headers_mut(), &head.fields);
         request.headers_mut().remove(http::header::HOST);
+        if head.upgrade {
+            request.headers_mut().remove(http::header::SEC_WEBSOCKET_KEY);
+        }
         extra(&mut |name, value| convert::append(request.headers_mut(), name, value));
         let (answer, stream) = sender.send_request(request, end).ok()?;
         let entry = self.streams.vacant_entry();
@@ -260,7 +282,10 @@ impl Client {
                 }
             },
             State::Open { connection, .. } => match Pin::new(connection.as_mut()).poll(&mut cx) {
-                Poll::Pending => None,
+                Poll::Pending => {
+                    let news = self.meter.settled && !std::mem::replace(&mut self.settled, true);
+                    news.then_some(ClientEvent::Settled)
+                }
                 Poll::Ready(_) => {
                     self.state = State::Closed;
                     Some(ClientEvent::Closed)
@@ -381,6 +406,22 @@ impl Client {
             found.sender.send_reset(Reset::Cancel.reason());
         }
         self.session.ring();
+    }
+
+    /// Ends our half of a tunnel behind what was written, and forgets the stream; what has no room goes unsent.
+    pub fn finish(&mut self, stream: u32) {
+        let Some(found) = self.streams.get_mut(stream as usize) else { return };
+        if !found.outbox.sent && !self.blocked {
+            found.outbox.finish(None);
+            found.outbox.pump(&mut found.sender, &mut Context::from_waker(Waker::noop()));
+        }
+        if self.streams[stream as usize].outbox.sent {
+            // The session itself takes back what the endpoint may still say, behind what is on its way.
+            self.streams.remove(stream as usize);
+            self.session.ring();
+        } else {
+            self.close(stream);
+        }
     }
 
     pub fn set_blocked(&mut self, blocked: bool) {

@@ -10,6 +10,7 @@ mod messages;
 mod plugins;
 mod retries;
 mod streams;
+mod websocket;
 mod world;
 
 use super::connection::UpWire;
