@@ -151,6 +151,8 @@ impl Engine {
                         } else {
                             self.answer_end(ex);
                         }
+                    } else {
+                        self.end_place(owner);
                     }
                 }
                 ClientEvent::Reset { owner, unprocessed } => {
@@ -177,7 +179,7 @@ impl Engine {
     }
 
     fn place_failed(&mut self, id: u32, code: Code, failure: Failure) {
-        let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return };
+        let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return self.end_place(id) };
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
             if !self.socket_gone(ex, Side::Upstream) {
                 self.tunnel_end(ex);
@@ -231,6 +233,13 @@ impl Engine {
             http2: None,
         })) as u32;
         self.send(ex, id);
+    }
+
+    /// A tunnel's place whose exchange is over has ended on the endpoint's side, too.
+    fn end_place(&mut self, id: u32) {
+        if self.ups.get(id as usize).is_some_and(|up| up.closing && matches!(up.wire, UpWire::Stream { .. })) {
+            self.remove_place(id);
+        }
     }
 
     /// Takes a place off its connection; a stream that is not complete both ways is reset.

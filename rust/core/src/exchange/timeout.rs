@@ -126,6 +126,9 @@ impl Engine {
         if !self.wheel.woken(&mut up.deadline, self.now.mono, timer) {
             return;
         }
+        if up.closing && matches!(up.wire, UpWire::Stream { .. }) {
+            return self.remove_place(id);
+        }
         if up.closing {
             return self.actions.push(Action::Abort(ConnId::Up(id)));
         }

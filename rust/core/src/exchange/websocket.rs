@@ -49,6 +49,8 @@ pub struct Socket {
     counted: [(u64, u64); 2],
     /// The judging of each side's message, and how much of it was taken.
     judging: [Option<(Box<Judging>, usize)>; 2],
+    /// Judging goes on at the tick.
+    queued: bool,
 }
 
 impl Engine {
@@ -67,10 +69,11 @@ impl Engine {
                 false
             }
             Ok(opening) => {
+                let queued = false;
                 let key = if reads.is_some() { opening.rewrite(fields, Via::Upgrade, entropy) } else { None };
                 let key = key.unwrap_or_else(|| opening.ask(fields, entropy));
                 let (counted, judging) = Default::default();
-                exchange.socket = Some(Box::new(Socket { opening, key, relay: None, counted, judging }));
+                exchange.socket = Some(Box::new(Socket { opening, key, relay: None, counted, judging, queued }));
                 true
             }
             Err(Refusal::NotWebSocket) => {
@@ -108,7 +111,8 @@ impl Engine {
                 let exchange = &mut self.exchanges[ex as usize];
                 exchange.stage = Stage::Connecting;
                 self.unsettled.push((parent, ex, exchange.serial));
-                let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| (rev, &rev.routes[r as usize]));
+                let plan =
+                    exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| (rev, &rev.routes[r as usize]));
                 let service = plan.and_then(|(rev, r)| r.service.map(|s| rev.services[s as usize].connect_timeout));
                 self.step_deadline(ex, service.unwrap_or(CLOSE));
                 false
@@ -209,7 +213,8 @@ impl Engine {
             return false;
         }
         let (base, bytes) = (range.start, &input[range]);
-        let passed = self.relay(ex, Some(side), input, base, direct, |relay, now, out| relay.feed(side, bytes, now, out));
+        let passed =
+            self.relay(ex, Some(side), input, base, direct, |relay, now, out| relay.feed(side, bytes, now, out));
         self.relay_on(ex, passed);
         true
     }
@@ -237,9 +242,9 @@ impl Engine {
         // The place of a stream goes when it is parted; only a connection of its own is closed by the caller.
         let conn = match side {
             Side::Client => self.downs.get(down as usize).is_some_and(|d| !matches!(d.wire, DownWire::Stream { .. })),
-            Side::Upstream => up
-                .and_then(|up| self.ups.get(up as usize))
-                .is_some_and(|u| !matches!(u.wire, UpWire::Stream { .. })),
+            Side::Upstream => {
+                up.and_then(|up| self.ups.get(up as usize)).is_some_and(|u| !matches!(u.wire, UpWire::Stream { .. }))
+            }
         };
         self.socket_gone(ex, side);
         let kept = match side {
@@ -295,7 +300,9 @@ impl Engine {
     /// Long messages are judged on.
     pub(super) fn judge_on(&mut self) {
         for (ex, serial) in std::mem::take(&mut self.unjudged) {
-            if self.exchanges.get(ex as usize).is_some_and(|e| e.serial == serial) && self.is_relayed(ex) {
+            let exchange = self.exchanges.get_mut(ex as usize).filter(|e| e.serial == serial);
+            if let Some(socket) = exchange.and_then(|e| e.socket.as_mut()) {
+                socket.queued = false;
                 self.relay_on(ex, false);
             }
         }
@@ -356,15 +363,17 @@ impl Engine {
     /// Judges what waits for it, ends what is over, and sees to deadlines and pauses.
     fn relay_on(&mut self, ex: u32, mut passed: bool) {
         let mut budget = JUDGED_AT_ONCE;
-        loop {
-            let Some(relay) = self.relay_of(ex) else { return };
-            let Some(side) = Side::BOTH.into_iter().find(|side| relay.is_waiting(*side)) else { break };
+        while let Some(side) = self.next_to_judge(ex) {
             let Some(verdict) = self.judge_message(ex, side, &mut budget) else {
-                let serial = self.exchanges[ex as usize].serial;
-                self.unjudged.push((ex, serial));
+                let exchange = &mut self.exchanges[ex as usize];
+                let Some(socket) = &mut exchange.socket else { return };
+                if !std::mem::replace(&mut socket.queued, true) {
+                    self.unjudged.push((ex, exchange.serial));
+                }
                 break;
             };
-            passed |= self.relay(ex, Some(side), b"", 0, false, |relay, now, out| relay.verdict(side, verdict, now, out));
+            passed |=
+                self.relay(ex, Some(side), b"", 0, false, |relay, now, out| relay.verdict(side, verdict, now, out));
         }
         let Some(relay) = self.relay_of(ex) else { return };
         let (client, upstream) = (relay.is_closed(Side::Client), relay.is_closed(Side::Upstream));
@@ -400,6 +409,17 @@ impl Engine {
             return self.tunnel_alive(ex);
         }
         self.tunnel_pauses(ex);
+    }
+
+    /// Whose message is judged next: the shorter one, so that a long one does not hold up the other direction. One that
+    /// was begun waits for its tick.
+    fn next_to_judge(&self, ex: u32) -> Option<Side> {
+        let socket = self.exchanges.get(ex as usize)?.socket.as_ref()?;
+        let relay = socket.relay.as_ref()?;
+        let begun = |side: Side| socket.judging[usize::from(side == Side::Upstream)].is_some();
+        let waiting = Side::BOTH.into_iter().filter(|side| !(socket.queued && begun(*side)));
+        let length = |side: Side| relay.message(side).map(|(_, message)| (message.len(), side));
+        waiting.filter_map(length).min_by_key(|(length, _)| *length).map(|(_, side)| side)
     }
 
     fn relay_of(&self, ex: u32) -> Option<&Relay> {
@@ -451,12 +471,19 @@ impl Engine {
         let Some(up) = exchange.up.take() else { return };
         let (down, orphan) = (exchange.down, exchange.orphan);
         if let Some((session, stream)) = self.up_stream(up) {
-            session.finish(stream);
-        }
-        if let Some(place) = self.ups.get_mut(up as usize) {
+            // A reset would overtake what was written: the place stays until the endpoint ends its half, too.
+            session.end(stream, &Default::default());
+            self.pause_up(up, u8::MAX, false);
+            let place = &mut self.ups[up as usize];
             place.exchange = None;
+            place.closing = true;
+            self.wheel.set(&mut place.deadline, self.now.mono + CLOSE, Timer::Up(up));
+        } else {
+            if let Some(place) = self.ups.get_mut(up as usize) {
+                place.exchange = None;
+            }
+            self.close_up(up);
         }
-        self.close_up(up);
         if !orphan {
             self.pause_down(down, pause::PEER, false);
         }

@@ -408,22 +408,6 @@ impl Client {
         self.session.ring();
     }
 
-    /// Ends our half of a tunnel behind what was written, and forgets the stream; what has no room goes unsent.
-    pub fn finish(&mut self, stream: u32) {
-        let Some(found) = self.streams.get_mut(stream as usize) else { return };
-        if !found.outbox.sent && !self.blocked {
-            found.outbox.finish(None);
-            found.outbox.pump(&mut found.sender, &mut Context::from_waker(Waker::noop()));
-        }
-        if self.streams[stream as usize].outbox.sent {
-            // The session itself takes back what the endpoint may still say, behind what is on its way.
-            self.streams.remove(stream as usize);
-            self.session.ring();
-        } else {
-            self.close(stream);
-        }
-    }
-
     pub fn set_blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
         if !blocked {

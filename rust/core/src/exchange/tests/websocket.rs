@@ -393,7 +393,8 @@ fn a_blocked_message_ends_the_connection_and_goes_nowhere() {
 
 #[test]
 fn long_messages_are_judged_in_parts_while_their_sender_waits() {
-    let (mut world, client, up) = opened(&GUARDED.replace("[routes.websocket]", "max_body = \"2MiB\"\n[routes.websocket]"));
+    let (mut world, client, up) =
+        opened(&GUARDED.replace("[routes.websocket]", "max_body = \"2MiB\"\n[routes.websocket]"));
     let long = says(&"words and ".repeat(100_000));
     for piece in long.chunks(100_000) {
         world.send(client, piece);
@@ -486,9 +487,12 @@ fn http1_clients_reach_http2_upstreams() {
         assert_eq!(masked_close_code(&origin.bytes), Some(1000));
         if route.is_empty() {
             world.eof(client);
-            origin.session.end(origin.streams[0], &Default::default());
             origin.run(&mut world);
         }
+        assert_eq!(origin.seen.last().map(String::as_str), Some(".0"), "an end, not a reset");
+        origin.session.end(origin.streams[0], &Default::default());
+        origin.run(&mut world);
+        assert!(!origin.seen.contains(&"!".to_owned()), "{:?}", origin.seen);
         assert!(!world.side(client).open());
         assert!(world.side(origin.conn).open(), "others use it");
         world.assert_at_rest();
