@@ -1,6 +1,7 @@
 //! What the engine remembers of a connection and of an exchange. No behaviour lives here.
 
 use super::identity::Trace;
+use super::websocket::Socket;
 use super::wheel::Deadline;
 use crate::audit::record::ExchangeId;
 use crate::coding::Decoder;
@@ -25,6 +26,8 @@ pub mod pause {
     pub const PEER: u8 = 1;
     /// Input is kept that cannot be used yet (pipelined request, body before its upstream).
     pub const KEPT: u8 = 2;
+    /// A message waits for its verdict, and everything behind it.
+    pub const JUDGED: u8 = 4;
 }
 
 /// What is spoken on a client's connection.
@@ -208,6 +211,8 @@ pub struct Exchange {
     pub orphan: bool,
     pub up: Option<u32>,
     pub head: RequestHead,
+    /// An upgrade to WebSocket.
+    pub socket: Option<Box<Socket>>,
     /// A connection of a TCP route, not a request.
     pub raw: bool,
     /// The request came as 0-RTT data.

@@ -40,6 +40,7 @@ mod tcp;
 mod tests;
 mod timeout;
 mod upstream;
+mod websocket;
 mod wheel;
 
 pub use action::{Action, ConnId};
@@ -95,6 +96,12 @@ pub struct Engine {
     mux: mux::Muxes,
     /// Entries of `downs` that are streams.
     streams: usize,
+    /// Upgrades (HTTP/2 connection, exchange, serial) whose endpoint has not said yet whether it takes such.
+    unsettled: Vec<(u32, u32, u64)>,
+    /// Exchanges with messages whose judging goes on at the tick.
+    unjudged: Vec<(u32, u64)>,
+    /// What a relay has asked for.
+    outs: Vec<crate::websocket::Out>,
     /// Connections of TCP routes that were just accepted.
     opened: Vec<u32>,
     /// Connections whose session has something to tell.
@@ -162,6 +169,9 @@ impl Engine {
             pool: Pool::default(),
             mux: mux::Muxes::default(),
             streams: 0,
+            unsettled: Vec::new(),
+            unjudged: Vec::new(),
+            outs: Vec::new(),
             opened: Vec::new(),
             dirty: Vec::new(),
             unflushed: Vec::new(),
@@ -375,6 +385,7 @@ impl Engine {
             }
         }
         self.drain_sessions();
+        self.drain_sockets();
         self.settle();
     }
 

@@ -13,6 +13,7 @@ use crate::message::{BodyLength, Known, Method, Scheme};
 use crate::observe::{attempt_span, Called, Counter};
 use crate::revision::Revision;
 use crate::tls;
+use crate::websocket::Side;
 use std::time::Duration;
 
 /// How long a closed connection may take to swallow what was written to it.
@@ -317,6 +318,12 @@ impl Engine {
         let trace = identity::Trace { span_id: attempt_span(exchange.trace.span_id), ..exchange.trace }.traceparent();
         let ip = down.map(|down| &down.ip_text[..]);
         if let UpWire::Stream { parent, .. } = self.ups[id as usize].wire {
+            let exchange = &mut self.exchanges[ex as usize];
+            if exchange.socket.is_none() {
+                // HTTP/2 knows no other upgrade; the request stands without it (RFC 9110 §7.8).
+                exchange.head.upgrade = false;
+            }
+            let exchange = &self.exchanges[ex as usize];
             let end = exchange.request_complete && exchange.body.is_empty() && !exchange.head.upgrade;
             let Some(UpWire::Http2(session)) = self.ups.get_mut(parent as usize).map(|up| &mut up.wire) else { return };
             let opened = session.open(id, &exchange.head, &host, end, |add| {
@@ -584,11 +591,14 @@ impl Engine {
             return AfterEof::KeepOpen;
         }
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
+            up.read_closed = true;
+            if let Some(after) = self.socket_eof(ex, Side::Upstream) {
+                return after;
+            }
             if forged {
                 self.tunnel_cut(ex);
                 return AfterEof::Close;
             }
-            up.read_closed = true;
             let down = self.exchanges[ex as usize].down;
             if self.downs.get(down as usize).is_some_and(|d| d.read_closed) {
                 self.tunnel_end(ex);
@@ -627,7 +637,10 @@ impl Engine {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.up = None;
             if exchange.stage == Stage::Tunnel {
-                return self.tunnel_cut(ex);
+                if !self.socket_gone(ex, Side::Upstream) {
+                    self.tunnel_cut(ex);
+                }
+                return;
             }
             // Without an end of stream first this was a reset, even to an answer that ends with the connection.
             self.attempt_failed(ex, Code::UpstreamReset, lost_race(&up));
