@@ -262,6 +262,7 @@ def encode_audit_outcome(
     client_ip: str | None = None,
     entrypoint: str = "",
     revision: bytes = ...,
+    grpc_status: int | None = None,
 ) -> bytes:
     """An encoded outcome record; a finding is (rule, action, shadow, response, start, end)."""
 
