@@ -11,15 +11,15 @@ use crate::time::Instant;
 const CALM: Allowance = Allowance { resets: 10_000, idle_frames: 1_000_000 };
 
 /// A client that speaks HTTP/2 to the engine.
-struct Browser {
-    session: Client,
-    conn: ConnId,
-    told: Vec<String>,
-    response: ResponseHead,
+pub(super) struct Browser {
+    pub(super) session: Client,
+    pub(super) conn: ConnId,
+    pub(super) told: Vec<String>,
+    pub(super) response: ResponseHead,
 }
 
 impl Browser {
-    fn open(world: &mut World) -> Browser {
+    pub(super) fn open(world: &mut World) -> Browser {
         let limits = ClientLimits {
             streams: 100,
             stream_window: 65_535,
@@ -35,7 +35,7 @@ impl Browser {
     }
 
     /// Carries bytes both ways until there are none.
-    fn run(&mut self, world: &mut World) {
+    pub(super) fn run(&mut self, world: &mut World) {
         loop {
             while let Some(event) = self.session.next(&mut self.response) {
                 let field = |name: &[u8]| {
@@ -80,22 +80,22 @@ impl Browser {
         stream
     }
 
-    fn has(&self, line: &str) -> bool {
+    pub(super) fn has(&self, line: &str) -> bool {
         self.told.iter().any(|t| t == line)
     }
 }
 
 /// An upstream that speaks HTTP/2.
-struct Origin {
-    session: Server,
-    conn: ConnId,
-    seen: Vec<String>,
-    streams: Vec<u32>,
-    request: RequestHead,
+pub(super) struct Origin {
+    pub(super) session: Server,
+    pub(super) conn: ConnId,
+    pub(super) seen: Vec<String>,
+    pub(super) streams: Vec<u32>,
+    pub(super) request: RequestHead,
 }
 
 impl Origin {
-    fn open(world: &mut World) -> Origin {
+    pub(super) fn open(world: &mut World) -> Origin {
         let limits = ServerLimits { streams: 3, stream_window: 65_535, connection_window: 1 << 20, allowance: CALM };
         let conn = world.connected();
         let session = Server::new(limits, HeadLimits::default(), Instant(0));
@@ -104,7 +104,7 @@ impl Origin {
         origin
     }
 
-    fn run(&mut self, world: &mut World) {
+    pub(super) fn run(&mut self, world: &mut World) {
         loop {
             while let Some(event) = self.session.next(&mut self.request) {
                 let text = match event {
@@ -138,7 +138,7 @@ impl Origin {
         }
     }
 
-    fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
+    pub(super) fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
         let head = ResponseHead { status: 200, ..ResponseHead::default() };
         let mut fields = Fields::default();
         for (name, value) in trailers {
@@ -152,7 +152,7 @@ impl Origin {
     }
 }
 
-fn h2_upstream(more: &str) -> World {
+pub(super) fn h2_upstream(more: &str) -> World {
     World::with("connect_timeout = \"1s\"", "connect_timeout = \"1s\"\nprotocol = \"http2\"", more)
 }
 
