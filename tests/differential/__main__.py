@@ -8,6 +8,7 @@ Ends with 1 when pygate and an origin disagree, with 2 when the run could not be
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def main() -> int:
     origins = (options.origins or (QUICK_ORIGINS if options.quick else ",".join(ORIGINS))).split(",")
     if unknown := [name for name in [*proxies, *origins] if name not in (*PROXIES, *ORIGINS)]:
         parser.error(f"there is no {unknown[0]}: proxies are {', '.join(PROXIES)}, origins {', '.join(ORIGINS)}")
+    # Asked to end, it ends what it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         result = run(entries, proxies, origins, QUICK if options.quick else WHOLE, say=_say)
     except (StartError, RuntimeError) as e:

@@ -29,6 +29,17 @@ TRIPLE = "{}-unknown-linux-gnu"
 PYTHON_TARGETS = {"config_reader": "tests.fuzz.config_reader"}
 #: Seeds of Python targets that are not under their own name.
 SEEDS = {"config_reader": "config_toml"}
+#: Words that mutations may put in, by target: files in `rust/fuzz/dictionaries`.
+WORDS = {
+    "chunked": "http",
+    "config_reader": "config",
+    "config_toml": "config",
+    "exchange_h1": "http",
+    "json_reader": "json",
+    "request_head": "http",
+    "response_head": "http",
+    "route_expression": "expression",
+}
 #: Longest input; the parsers' caps are low in the targets, so that more would only be slow.
 LONGEST = 4096
 #: One input may take this long at most, in seconds.
@@ -84,8 +95,8 @@ def run(target: str, binaries: Path | None, seconds: int) -> Run:
         "-print_final_stats=1",
         f"-artifact_prefix={artifacts}/",
     ]
-    if (words := FUZZ / "dictionaries" / f"{target}.dict").exists():
-        options.append(f"-dict={words}")
+    if target in WORDS:
+        options.append(f"-dict={FUZZ / 'dictionaries' / WORDS[target]}.dict")
     started = time.monotonic()
     # Generous: libFuzzer reads all seeds before it looks at the time.
     told = subprocess.run(

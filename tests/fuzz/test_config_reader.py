@@ -9,7 +9,7 @@ import pytest
 
 from pygate.config import source
 from tests.fuzz import config_promises
-from tests.fuzz.__main__ import FUZZ, SEEDS, targets
+from tests.fuzz.__main__ import FUZZ, SEEDS, WORDS, targets
 
 SEED_FILES = sorted((FUZZ / "corpus" / SEEDS["config_reader"]).iterdir())
 
@@ -41,7 +41,8 @@ def test_includes_stay_inside(include: str) -> None:
     assert opened and all(config_promises.ROOT in path.resolve().parents for path in opened)
 
 
-def test_every_target_has_seeds() -> None:
-    assert len(targets()) > 8
+def test_every_target_has_seeds_and_words_have_their_target() -> None:
+    assert len(targets()) > 8 and set(WORDS) < set(targets())
+    assert all((FUZZ / "dictionaries" / f"{name}.dict").exists() for name in WORDS.values())
     for target in targets():
         assert any((FUZZ / "corpus" / SEEDS.get(target, target)).iterdir()), target

@@ -19,7 +19,6 @@ PAIRS = 200
 
 #: What the gateway speaks: rows for other protocols are an error of the table.
 PROTOCOLS = ("h1", "h1-tls", "h2c", "h2")
-SPOKEN = ("h1",)
 
 
 @dataclass
@@ -96,7 +95,7 @@ class Result:
 def manners(row: Row, quick: bool) -> list[Manner]:
     """In what ways a row is carried out."""
     found: list[Manner] = []
-    for number, protocol in enumerate(p for p in row.protocols if p in SPOKEN):
+    for number, protocol in enumerate(row.protocols):
         if "whole" in row.pieces:
             found.append(Manner(protocol))
         thorough = not quick or (number == 0 and not row.generated)
@@ -109,7 +108,7 @@ def manners(row: Row, quick: bool) -> list[Manner]:
 
 
 async def carry_out(
-    table: Table, only: Sequence[str] = (), quick: bool = False, progress: Callable[[int, int], None] | None = None
+    table: Table, only: Sequence[str] = (), quick: bool = False, progress: Callable[[int, int, Run], None] | None = None
 ) -> Result:
     """Runs the table, or the rows whose ids begin with one of `only`."""
     began = time.monotonic()
@@ -139,7 +138,7 @@ async def carry_out(
                 if done.complaints:
                     result.failures.append(done)
                 if progress is not None:
-                    progress(result.runs, total)
+                    progress(result.runs, total, done)
 
         watch = asyncio.ensure_future(_watch(result))
         await asyncio.gather(*(work(lane) for lane in lanes.lanes))

@@ -8,7 +8,7 @@ use super::{identity, Action, Engine};
 use crate::config::Durability;
 use crate::error::Code;
 use crate::http1::write::Framing;
-use crate::message::{BodyLength, Known, Method, Version};
+use crate::message::{BodyLength, Fields, Known, Method, Version};
 use crate::policy::{Answer, ResponseCx};
 
 /// Interim answers one request may get; more are a way of never answering.
@@ -36,7 +36,7 @@ impl Engine {
         self.note_head(ex);
         let exchange = &mut self.exchanges[ex as usize];
         let status = self.response.status;
-        if status == 101 && !(exchange.head.upgrade && self.response.fields.has(Known::Upgrade)) {
+        if status == 101 && !(exchange.head.upgrade && agreed(&exchange.head.fields, &self.response.fields)) {
             return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
@@ -182,7 +182,7 @@ impl Engine {
             return self.judge_data(ex, &input[range]);
         }
         self.body_out(ex, input, range, direct);
-        let exchange = &self.exchanges[ex as usize];
+        let Some(exchange) = self.exchanges.get(ex as usize) else { return };
         if let Some(up) = exchange.up {
             if self.downs.get(exchange.down as usize).is_some_and(|d| d.write_blocked) {
                 self.pause_up(up, pause::PEER, true);
@@ -396,26 +396,55 @@ impl Engine {
         }
     }
 
-    /// One side of a tunnel is gone.
+    /// Both sides of a tunnel have said all, or its time is over.
     pub(super) fn tunnel_end(&mut self, ex: u32) {
-        let exchange = &self.exchanges[ex as usize];
-        let (down, up, orphan) = (exchange.down, exchange.up, exchange.orphan);
-        if let Some(up) = up {
-            self.close_up(up);
+        self.end_tunnel(ex, true);
+    }
+
+    /// One side of a tunnel broke off: the other must not take that for an end.
+    pub(super) fn tunnel_cut(&mut self, ex: u32) {
+        self.end_tunnel(ex, false);
+    }
+
+    fn end_tunnel(&mut self, ex: u32, clean: bool) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let (down, orphan, status) = (exchange.down, exchange.orphan, exchange.status);
+        exchange.truncated |= !clean;
+        // Parted first: as its place comes free, another exchange may get it.
+        if let Some(up) = exchange.up.take() {
             if let Some(up) = self.ups.get_mut(up as usize) {
                 up.exchange = None;
             }
+            if clean {
+                self.close_up(up);
+            } else {
+                self.abort_up(up);
+            }
         }
-        self.exchanges[ex as usize].up = None;
-        if !orphan {
+        if !orphan && clean {
             if self.stream_of(down).is_some() {
                 self.client_eof(down);
             }
             self.close_down(down);
+        } else if !orphan {
+            self.exchanges[ex as usize].orphan = true;
+            if let Some(down) = self.downs.get_mut(down as usize) {
+                down.exchange = None;
+            }
+            self.abort_down(down);
         }
-        let status = self.exchanges[ex as usize].status;
         self.end_attempt(ex, status, None);
         self.write_outcome(ex);
         self.complete(ex);
     }
+}
+
+/// RFC 9110 §7.8: an upstream may switch only to a protocol that was asked for.
+fn agreed(request: &Fields, answer: &Fields) -> bool {
+    let tokens = |fields: &'_ Fields| -> Vec<Vec<u8>> {
+        let lines = fields.all(b"upgrade").flat_map(|line| line.split(|&b| b == b','));
+        lines.map(|token| token.trim_ascii().to_ascii_lowercase()).collect()
+    };
+    let (asked, taken) = (tokens(request), tokens(answer));
+    !taken.is_empty() && taken.iter().all(|token| asked.contains(token))
 }

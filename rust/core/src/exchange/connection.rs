@@ -17,6 +17,7 @@ use crate::tls;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a connection is not read from.
 pub mod pause {
@@ -48,6 +49,10 @@ pub struct Down {
     pub tls: Option<Box<tls::Server>>,
     /// A ClientHello is due, and is looked at before anybody answers it.
     pub hello: bool,
+    /// What it asked for, if TLS ends here all the same and a TCP route takes what is inside.
+    pub asked: Option<Box<tls::Hello>>,
+    /// The TLS session was closed by its peer, not only its connection.
+    pub goodbye: bool,
     /// What comes now is 0-RTT data, which may be a replay.
     pub early: bool,
     /// Where the client connected to.
@@ -79,6 +84,8 @@ pub struct Down {
     pub head_begun: Option<Instant>,
     /// A stream's answer went out to its end.
     pub sent: bool,
+    /// Its session is among those to be flushed.
+    pub flushing: bool,
 }
 
 /// What is spoken on a connection to an endpoint.
@@ -96,6 +103,10 @@ pub enum UpWire {
 pub struct Up {
     pub wire: UpWire,
     pub tls: Option<Box<tls::Client>>,
+    /// Time for its handshake.
+    pub greeting: Duration,
+    /// The TLS session was closed by its peer, not only its connection.
+    pub goodbye: bool,
     /// Counted among the connections of its endpoint that will carry many exchanges.
     pub opening: bool,
     pub client: Client,
@@ -114,6 +125,8 @@ pub struct Up {
     pub served: u32,
     /// What HTTP/2 on it may do, if it is to be spoken.
     pub http2: Option<http2::ClientLimits>,
+    /// Its session is among those to be flushed.
+    pub flushing: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -164,7 +164,7 @@ impl Engine {
         match exchange.stage {
             // The answer is complete and recorded; only its release was outstanding.
             Stage::AwaitOutcome => return,
-            Stage::Tunnel => return self.tunnel_end(ex),
+            Stage::Tunnel => return self.tunnel_cut(ex),
             _ => {}
         }
         exchange.code = Some(Code::ClientClosed);

@@ -63,7 +63,7 @@ use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use wheel::{Deadline, Timer, Wheel};
+use wheel::{Left, Timer, Wheel};
 
 /// How long a client that was told off may go on sending before it is cut off.
 const LINGER: Duration = Duration::from_secs(2);
@@ -98,8 +98,11 @@ pub struct Engine {
     streams: usize,
     /// Connections of TCP routes that were just accepted.
     opened: Vec<u32>,
-    /// Connections whose session has something to tell or to send.
+    /// Connections whose session has something to tell.
     dirty: Vec<ConnId>,
+    /// Connections whose session has something to send. Answers of one turn of the loop leave together: what costs
+    /// most is the write.
+    unflushed: Vec<ConnId>,
     /// What handshakes are made with.
     tls: Option<Arc<TlsStore>>,
     /// Decrypted bytes of the callback at hand.
@@ -110,6 +113,8 @@ pub struct Engine {
     refused_head: RequestHead,
     meter: Meter,
     wheel: Wheel,
+    downs_left: Left,
+    ups_left: Left,
     woken: Vec<Timer>,
     actions: Actions,
     ledger: Ledger,
@@ -160,10 +165,13 @@ impl Engine {
             streams: 0,
             opened: Vec::new(),
             dirty: Vec::new(),
+            unflushed: Vec::new(),
             tls: None,
             plain: Vec::new(),
             coded: Vec::new(),
             refused_head: RequestHead::default(),
+            downs_left: Left::default(),
+            ups_left: Left::default(),
             downs: Slab::new(),
             ups: Slab::new(),
             exchanges: Slab::new(),
@@ -254,6 +262,8 @@ impl Engine {
             wire,
             tls,
             hello,
+            asked: None,
+            goodbye: false,
             early: false,
             local,
             server: Default::default(),
@@ -264,7 +274,7 @@ impl Engine {
             ip_text: text_of(ip),
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.downs_left.take(id),
             served: 0,
             proxy_header,
             read_closed: false,
@@ -273,6 +283,7 @@ impl Engine {
             closing: false,
             head_begun: None,
             sent: false,
+            flushing: false,
         });
         // A new connection must say something within the head deadline.
         self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
@@ -286,11 +297,24 @@ impl Engine {
         Some(id)
     }
 
+    /// What sessions have gathered to send goes out.
+    pub fn flush(&mut self, now: Now) {
+        self.now = now;
+        self.begun = 0;
+        for conn in std::mem::take(&mut self.unflushed) {
+            match conn {
+                ConnId::Down(id) => self.flush_session(id),
+                ConnId::Up(id) => self.flush_mux(id),
+            }
+        }
+        self.settle();
+    }
+
     /// The transport of a client that was accepted can be written to.
     pub fn opened(&mut self, now: Now) {
         self.now = now;
         while let Some(id) = self.opened.pop() {
-            self.begin_bytes(id, None);
+            self.begin_bytes(id);
         }
         self.settle();
     }
@@ -430,6 +454,7 @@ impl Engine {
             } else if let Some((ex, serial)) = self.held.pop() {
                 self.flush_held(ex, serial);
             } else {
+                self.begun = 0;
                 return;
             }
         }

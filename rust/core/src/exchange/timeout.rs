@@ -129,6 +129,16 @@ impl Engine {
         if up.closing {
             return self.actions.push(Action::Abort(ConnId::Up(id)));
         }
+        if up.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            let ex = up.exchange.take();
+            self.close_up(id);
+            if let Some(ex) = ex {
+                self.meter.add(Counter::TimeoutConnect, 1);
+                self.exchanges[ex as usize].up = None;
+                self.attempt_failed(ex, Code::ConnectTimeout, Failure::Plain);
+            }
+            return;
+        }
         let Some(ex) = up.exchange else {
             return self.close_up(id);
         };

@@ -2,7 +2,7 @@
 
 use super::client::forwarding_lines;
 use super::connection::{pause, Stage, Up, UpWire};
-use super::wheel::{Deadline, Timer};
+use super::wheel::Timer;
 use super::{identity, Action, AfterEof, ConnId, Engine};
 use crate::audit::record::Intent;
 use crate::balance::{share_of, Address, EndpointPlan, ServicePlan, Spoken};
@@ -146,10 +146,13 @@ impl Engine {
         if http2 {
             self.mux_asked(endpoint.key);
         }
-        let up = self.ups.insert(Box::new(Up {
+        let up = self.ups.vacant_key() as u32;
+        self.ups.insert(Box::new(Up {
             wire: UpWire::Http1,
             http2: (http2 || tls.is_some()).then(|| service.http2_limits()),
             tls,
+            greeting: timeout,
+            goodbye: false,
             opening: http2,
             client: Default::default(),
             kept: Vec::new(),
@@ -158,12 +161,13 @@ impl Engine {
             max_head: service.max_head,
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.ups_left.take(up),
             connected: false,
             closing: false,
             read_closed: false,
             served: 0,
-        })) as u32;
+            flushing: false,
+        }));
         self.exchanges[ex as usize].up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
         self.actions.push(Action::Connect { up, address: endpoint.address.clone(), timeout });
@@ -210,6 +214,7 @@ impl Engine {
     /// The connection may carry what it is for.
     pub(super) fn up_open(&mut self, id: u32) {
         let up = &mut self.ups[id as usize];
+        self.wheel.clear(&mut up.deadline);
         let speaks_http2 = match &up.tls {
             None => up.http2.is_some(),
             Some(tls) => tls.facts().is_some_and(|f| f.alpn.as_deref() == Some(b"h2")),
@@ -260,6 +265,7 @@ impl Engine {
             return;
         }
         if let Some(up) = self.ups.try_remove(id as usize) {
+            self.ups_left.keep(id, up.deadline);
             self.pool.closed(up.endpoint);
             if up.opening {
                 self.mux_settled(up.endpoint);
@@ -319,9 +325,11 @@ impl Engine {
             let opened = session.open(id, &exchange.head, &host, end, |add| {
                 forwarding_lines(exchange, ip, &trace, add);
             });
-            self.serve_later(ConnId::Up(parent));
+            self.flush_later(ConnId::Up(parent));
             let Some(stream) = opened else {
-                return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
+                // No verdict on the endpoint: it was never asked.
+                self.forget_attempt(ex);
+                return self.refuse(ex, Code::BadRequest, Some("the request cannot be written in HTTP/2"));
             };
             self.ups[id as usize].wire = UpWire::Stream { parent, stream };
         } else {
@@ -386,10 +394,10 @@ impl Engine {
                 return;
             }
             write::chunk_size(self.actions.buffer(conn), range.len());
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
             self.actions.buffer(conn).extend_from_slice(b"\r\n");
         } else {
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
         }
     }
 
@@ -563,9 +571,12 @@ impl Engine {
     pub(super) fn upstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(up) = self.ups.get_mut(id as usize) else { return AfterEof::Close };
         if matches!(up.wire, UpWire::Http2(_)) {
+            up.closing = true;
             self.lose_mux(id);
             return AfterEof::Close;
         }
+        // RFC 9112 §9.8: an end that TLS does not vouch for may be anybody's.
+        let forged = up.tls.is_some() && !up.goodbye;
         let Some(ex) = up.exchange else {
             up.closing = true;
             self.pool.remove(up.endpoint, id);
@@ -576,6 +587,10 @@ impl Engine {
             return AfterEof::KeepOpen;
         }
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
+            if forged {
+                self.tunnel_cut(ex);
+                return AfterEof::Close;
+            }
             up.read_closed = true;
             let down = self.exchanges[ex as usize].down;
             if self.downs.get(down as usize).is_some_and(|d| d.read_closed) {
@@ -585,7 +600,7 @@ impl Engine {
             self.client_eof(down);
             return AfterEof::KeepOpen;
         }
-        if up.client.closed() {
+        if !forged && up.client.closed() {
             self.answer_end(ex);
         } else {
             let failure = lost_race(up);
@@ -595,8 +610,13 @@ impl Engine {
     }
 
     pub(super) fn upstream_lost(&mut self, id: u32) {
+        match self.ups.get_mut(id as usize) {
+            Some(up) => up.closing = true,
+            None => return,
+        }
         self.lose_mux(id);
         let Some(up) = self.ups.try_remove(id as usize) else { return };
+        self.ups_left.keep(id, up.deadline);
         if up.opening {
             // Not yet greeted.
             self.mux_settled(up.endpoint);
@@ -610,7 +630,7 @@ impl Engine {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.up = None;
             if exchange.stage == Stage::Tunnel {
-                return self.tunnel_end(ex);
+                return self.tunnel_cut(ex);
             }
             // Without an end of stream first this was a reset, even to an answer that ends with the connection.
             self.attempt_failed(ex, Code::UpstreamReset, lost_race(&up));
@@ -729,11 +749,7 @@ impl Engine {
                     UpWire::Http1 if up.opening && up.tls.as_ref().is_none_or(|t| t.is_handshaking()) => return,
                     UpWire::Http1 => {}
                 }
-                if up.connected && !up.closing {
-                    up.closing = true;
-                    self.wheel.clear(&mut up.deadline);
-                    self.actions.push(Action::Abort(ConnId::Up(id)));
-                }
+                self.abort_up(id);
             }
         }
     }
@@ -804,6 +820,19 @@ impl Engine {
         }
     }
 
+    /// Ends an endpoint's side at once.
+    pub(super) fn abort_up(&mut self, id: u32) {
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        if matches!(up.wire, UpWire::Stream { .. }) {
+            return self.remove_place(id);
+        }
+        if up.connected && !up.closing {
+            up.closing = true;
+            self.wheel.clear(&mut up.deadline);
+            self.actions.push(Action::Abort(ConnId::Up(id)));
+        }
+    }
+
     pub(super) fn close_up(&mut self, id: u32) {
         if let Some(up) = self.ups.get_mut(id as usize) {
             if matches!(up.wire, UpWire::Stream { .. }) {
@@ -814,6 +843,11 @@ impl Engine {
             }
             if !up.closing && up.connected {
                 up.closing = true;
+                if std::mem::take(&mut up.opening) {
+                    let endpoint = up.endpoint;
+                    self.mux_settled(endpoint);
+                }
+                let up = &mut self.ups[id as usize];
                 self.wheel.set(&mut up.deadline, self.now.mono + UNWRITTEN, Timer::Up(id));
                 self.actions.push(Action::Close(ConnId::Up(id)));
             }

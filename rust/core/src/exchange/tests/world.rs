@@ -65,6 +65,8 @@ pub struct World {
     /// Records become durable as soon as they are made.
     pub durable: bool,
     made: u64,
+    /// Sessions are to be flushed.
+    flush: bool,
 }
 
 pub const BASE: &str = r#"
@@ -128,7 +130,7 @@ impl World {
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         let engine = Engine::new(shared.clone(), 0, [1, 2, 3, 4], revision(toml, "0123456789ab"), now);
         let (sides, asked, records, grpc, shown) = Default::default();
-        World { engine, shared, now, sides, asked, records, grpc, shown, durable: true, made: 0 }
+        World { engine, shared, now, sides, asked, records, grpc, shown, durable: true, made: 0, flush: false }
     }
 
     pub fn base() -> World {
@@ -267,6 +269,10 @@ impl World {
             let actions = self.engine.take_actions();
             let fresh = batch.records > 0 && self.durable;
             if actions.is_empty() && !fresh {
+                if std::mem::take(&mut self.flush) {
+                    self.engine.flush(self.now);
+                    continue;
+                }
                 return;
             }
             let mut gone = Vec::new();
@@ -323,6 +329,7 @@ impl World {
                 assert!(before.is_none_or(|s| matches!(s.state, State::Closed | State::Aborted)));
                 self.asked.push(*up);
             }
+            Action::Flush => self.flush = true,
             Action::Plugin { exchange, serial, response } => self.shown.push((*exchange, *serial, *response)),
         }
     }
