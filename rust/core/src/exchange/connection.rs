@@ -270,6 +270,8 @@ pub struct Exchange {
     /// What would complete the answer is among what is held.
     pub last_held: bool,
     pub truncated: bool,
+    /// The request is a gRPC call.
+    pub grpc: Option<super::grpc::Call>,
     pub findings: Vec<Found>,
     pub intent_written: bool,
     pub outcome_written: bool,

@@ -297,6 +297,7 @@ impl Engine {
         exchange.request_complete = exchange.head.length == BodyLength::None;
         exchange.replayable = true;
         exchange.parsed = true;
+        exchange.grpc = super::grpc::Call::of(&exchange.head);
 
         if exchange.peer.trusted {
             if let Some(client) = forwarded_client(exchange, &revision) {
@@ -347,9 +348,10 @@ impl Engine {
                 return self.refuse(ex, Code::BodyTooLarge, None);
             }
         }
-        if let Some(total) = plan.shape.total_timeout {
-            self.wheel.set(&mut self.deadlines[ex as usize].total, exchange.started + total, Timer::Exchange(ex));
+        if !self.begin_total(ex, plan.shape.total_timeout) {
+            return;
         }
+        let exchange = &mut self.exchanges[ex as usize];
         let mut cx = RequestCx {
             head: &mut exchange.head,
             peer: &exchange.peer,
@@ -368,6 +370,7 @@ impl Engine {
                 Flow::Refuse(code, detail) => return self.refuse(ex, code, detail.as_deref()),
             }
         }
+        exchange.unwrap_call();
         if !plan.plugins.is_empty() {
             exchange.stage = Stage::Plugin;
             let serial = exchange.serial;
@@ -435,6 +438,16 @@ impl Engine {
                 return self.fail_request(ex, Code::BodyTooLarge, None);
             }
         }
+        let unwrapped;
+        let (input, range, direct) = match exchange.unwrapped(&input[range.clone()]) {
+            None => (input, range, direct),
+            Some(Ok(bytes)) => {
+                unwrapped = bytes;
+                (&unwrapped[..], 0..unwrapped.len(), false)
+            }
+            Some(Err(_)) => return self.fail_request(ex, Code::BadRequest, Some("the body is not base64")),
+        };
+        let exchange = &mut self.exchanges[ex as usize];
         match exchange.stage {
             Stage::Sending | Stage::PluginAnswer | Stage::Answering if exchange.up.is_some() => {
                 self.request_data_up(ex, input, range, direct);
@@ -471,6 +484,9 @@ impl Engine {
             self.wheel.clear(&mut down.deadline);
         }
         let exchange = &mut self.exchanges[ex as usize];
+        if !exchange.unwrapped_whole() {
+            return self.fail_request(ex, Code::BadRequest, Some("the body ends inside base64"));
+        }
         exchange.request_complete = true;
         match exchange.stage {
             Stage::Judging => self.request_judged(ex),

@@ -28,6 +28,7 @@ mod coder;
 mod connection;
 mod downstream;
 mod finish;
+mod grpc;
 pub mod identity;
 mod judge;
 mod ledger;

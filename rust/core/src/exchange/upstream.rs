@@ -195,6 +195,7 @@ impl Engine {
         exchange.sent = None;
         exchange.upstream_failed = false;
         exchange.counted = true;
+        exchange.forget_status();
         self.balancer.started(service, index);
     }
 
@@ -300,6 +301,8 @@ impl Engine {
         exchange.stage = Stage::Sending;
         self.wheel.clear(&mut self.deadlines[ex as usize].step);
 
+        let http2 = matches!(self.ups[id as usize].wire, UpWire::Stream { .. });
+        exchange.send_call(http2, self.now.mono);
         let head = &exchange.head;
         let mut host = smallvec::SmallVec::<[u8; 64]>::new();
         if let Some(set) = head.fields.get_known(Known::Host) {
@@ -433,7 +436,7 @@ impl Engine {
         }
     }
 
-    fn first_byte_timeout(&self, ex: u32) -> Duration {
+    pub(super) fn first_byte_timeout(&self, ex: u32) -> Duration {
         let exchange = &self.exchanges[ex as usize];
         let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else {
             return Duration::from_secs(60);
@@ -731,7 +734,7 @@ impl Engine {
             return;
         }
         let Some(index) = exchange.endpoint else { return };
-        let failed = code.is_some_and(|c| c != Code::ClientClosed) || status >= 500;
+        let failed = code.is_some_and(|c| c != Code::ClientClosed) || status >= 500 || exchange.call_failed();
         if self.balancer.finished(plan, index, &self.shared, self.now.mono, failed) {
             self.meter.add(Counter::Ejections, 1);
         }

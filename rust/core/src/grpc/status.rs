@@ -84,6 +84,8 @@ impl Status {
             Code::Forbidden | Code::GuardBlocked => Status::PermissionDenied,
             Code::BadUpstream | Code::PluginFailed => Status::Internal,
             Code::ClientClosed => Status::Cancelled,
+            // May be sent again, over another connection or a moment later.
+            Code::Misdirected | Code::TooEarly => Status::Unavailable,
             other => Status::from_http(other.status()),
         }
     }

@@ -15,7 +15,7 @@ pub struct Browser {
     pub session: Client,
     pub conn: ConnId,
     pub told: Vec<String>,
-    response: ResponseHead,
+    pub response: ResponseHead,
 }
 
 impl Browser {
@@ -167,7 +167,7 @@ impl Origin {
         self.run(world);
     }
 
-    fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
+    pub fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
         let head = ResponseHead { status: 200, ..ResponseHead::default() };
         let mut fields = Fields::default();
         for (name, value) in trailers {
