@@ -242,6 +242,16 @@ fn floods_end_the_session() {
     pair.server.output(&mut out);
     let goaway = out.windows(9).any(|w| w[3] == 7 && w[5..] == [0; 4]);
     assert!(goaway, "{out:?}");
+
+    // Closing the connection does not take the reason back.
+    let mut pair = Pair::new(1 << 20);
+    pair.run();
+    pair.server.feed(&ping.repeat(600), Instant(0));
+    pair.server.go_away(h2::Reason::NO_ERROR);
+    while pair.server.next(&mut pair.request).is_some() {}
+    out.clear();
+    pair.server.output(&mut out);
+    assert!(out.ends_with(&[0, 0, 0, 11]), "{out:?}");
 }
 
 #[test]
