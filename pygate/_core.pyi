@@ -131,6 +131,7 @@ class MetricsWriter:
         duration_ns: int = 0,
         request_bytes: int = 0,
         response_bytes: int = 0,
+        grpc_status: int | None = None,
     ) -> None: ...
     def upstream(
         self,
@@ -263,6 +264,7 @@ def encode_audit_outcome(
     client_ip: str | None = None,
     entrypoint: str = "",
     revision: bytes = ...,
+    grpc_status: int | None = None,
 ) -> bytes:
     """An encoded outcome record; a finding is (rule, action, shadow, response, start, end)."""
 
@@ -305,6 +307,9 @@ class Gateway:
         plugin: Callable[[int, int, bool], None] | None = None,
         tls: TlsStore | None = None,
     ) -> None: ...
+    def use_loop(self, event_loop: asyncio.AbstractEventLoop) -> None:
+        """Answers of one turn of the loop leave together from now on."""
+    def flush(self) -> None: ...
     def acceptor(self, entrypoint: str) -> Acceptor: ...
     def publish(self, revision: Revision, tls: TlsStore | None = None) -> None: ...
     def publish_tls(self, tls: TlsStore) -> None: ...

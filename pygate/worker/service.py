@@ -63,6 +63,7 @@ class Service:
             return
         loop = asyncio.get_running_loop()
         self._gateway = gateway = _core.Gateway(self._shared, self._slot, compiled, self._connect, self._plugins, tls)
+        gateway.use_loop(loop)
         self._plugins.gateway = gateway
         loop.add_reader(gateway.audit_fd, gateway.audit_ready)
         self._tick(loop, gateway)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import uvloop
 from rich.console import Console
 
 from tests.hostile import report, rows, session
+from tests.hostile.runner import Run
 
 
 def main() -> int:
@@ -45,17 +47,21 @@ def main() -> int:
     only = [name for name in args.only.split(",") if name]
     console = Console(stderr=True)
     with console.status("starting the gateway") as status:
+        failed: Counter[str] = Counter()
 
-        def progress(done: int, total: int) -> None:
-            if done % 50 == 0 or done == total:
-                status.update(f"{done} of {total} runs")
+        def progress(done: int, total: int, last: Run) -> None:
+            status.update(f"{done} of {total} runs")
+            failed[last.row.id] += bool(last.complaints)
+            if last.complaints and failed[last.row.id] <= report.SHOWN:
+                for line in report.failure(last):
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         result = uvloop.run(session.carry_out(table, only, args.quick, progress))
     if not result.rows:
         console.print(f"error: no row is called {args.only}; --list shows them", markup=False)
         return 2
-    for line in report.failures(result):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for finding in result.findings:
+        console.print(f"FOUND {finding}", markup=False, highlight=False, soft_wrap=True)
     if args.json:
         args.json.write_text(json.dumps(result.document(), indent=1) + "\n")
     print(result.line)

@@ -11,6 +11,9 @@ from typing import Any, cast
 from tests.hostile.messages import Message, read_answer
 from tests.hostile.steps import Cut, play
 
+#: Longest wait for a handshake, seconds: a busy machine.
+HANDSHAKE = 30.0
+
 
 class Client(asyncio.Protocol):
     """One connection to the gateway, plain or inside TLS (one record per piece)."""
@@ -40,7 +43,7 @@ class Client(asyncio.Protocol):
         _, client = await loop.create_connection(lambda: cls(context, name, fragment), "127.0.0.1", port)
         if client._tls is not None:
             client._pump(b"")
-            await client.until(lambda: client.secured or client.closed, 5)
+            await client.until(lambda: client.secured or client.closed, HANDSHAKE)
         return client
 
     @property

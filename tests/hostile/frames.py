@@ -133,7 +133,7 @@ class Writer:
         if "ping" in step:
             return frame(TYPES["PING"], flags, int(step.get("stream", 0)), step["ping"].encode("latin-1"))
         if "goaway" in step:
-            return frame(TYPES["GOAWAY"], flags, 0, struct.pack(">II", 0, step["goaway"]))
+            return frame(TYPES["GOAWAY"], flags, 0, struct.pack(">II", 2**31 - 1, step["goaway"]))
         if "frame" in step:
             kind = step["frame"] if isinstance(step["frame"], int) else TYPES[step["frame"]]
             return frame(kind, flags, self._stream(step, False), step.get("body", "").encode("latin-1"))

@@ -99,6 +99,9 @@ def _worded(row: Row, observed: Observed, statuses: tuple[int, ...]) -> list[str
         fine = observed.goaway is not None and argument in ("", observed.goaway)
     elif word == "rst":
         fine = any(argument in ("", error) for error in observed.rst.values()) and not _succeeded(statuses)
+    elif word == "error":
+        # Whatever was answered before.
+        fine = bool(observed.rst) or observed.goaway not in (None, "NO_ERROR") or observed.closed
     elif word == "refused":
         ended = bool(observed.rst) or observed.goaway not in (None, "NO_ERROR") or observed.closed
         fine = not _succeeded(statuses) and (ended or any(400 <= s for s in statuses))
@@ -114,7 +117,7 @@ def _succeeded(statuses: tuple[int, ...]) -> bool:
 def _short(observed: Observed) -> str:
     parts = [f"{observed.raw[:300]!r}"]
     if observed.http2:
-        parts.append(f"rst={observed.rst} goaway={observed.goaway}")
+        parts.insert(0, f"rst={observed.rst} goaway={observed.goaway}")
     return " ".join([*parts, "reset" if observed.reset else "closed" if observed.closed else "open"])
 
 

@@ -27,7 +27,7 @@ from tests.hostile.frames import Writer
 from tests.hostile.judge import Observed
 from tests.hostile.lanes import Lane
 from tests.hostile.messages import Message
-from tests.hostile.rows import Row
+from tests.hostile.rows import PLAIN, Row
 from tests.hostile.steps import Cut
 
 #: RFC 9113 §7.
@@ -162,15 +162,15 @@ async def exchange(row: Row, protocol: str, cut: Cut, lane: Lane) -> Observed:
     def settled() -> bool:
         read()
         wanted = len(row.statuses)
-        answered = wanted > 0 and len(reader.complete()) >= wanted
-        told = bool(reader.rst) and str(row.expect).startswith(("rst", "refused"))
+        answered = len(reader.complete()) >= max(wanted, 1)
+        told = bool(reader.rst) and str(row.expect).startswith(("rst", "refused", "gateway", "error"))
         return client.closed or bool(reader.trouble) or answered or told or reader.goaway is not None
 
     try:
         if client.tls is not None and client.tls.selected_alpn_protocol() != "h2":
             observed.trouble.append(f"ALPN gave {client.tls.selected_alpn_protocol()} {client.tls_error}")
             return observed
-        script = writer.steps(row.send)
+        script = writer.steps([{"get": "/row"}] if row.send == (PLAIN,) else row.send)
         sending = asyncio.ensure_future(
             client.send(script, None if row.answer else cut, lambda event: read().reached(event))
         )
@@ -182,13 +182,17 @@ async def exchange(row: Row, protocol: str, cut: Cut, lane: Lane) -> Observed:
         observed.final, observed.interim = reader.complete(), list(reader.interim)
         observed.rst, observed.goaway = dict(reader.rst), reader.goaway
         ends = row.then == "closed" or str(row.expect).startswith(("goaway", "closed"))
-        if ends:
+        if row.then == "any":
+            pass
+        elif ends:
             await client.until(lambda: client.closed, row.timeout)
             if not client.closed:
                 observed.trouble.append("the connection was not closed")
+        elif row.expect == "error":
+            await client.until(lambda: client.closed or bool(read().rst or read().goaway), row.timeout)
         elif not (reader.goaway or client.closed or reader.trouble):
             await _goes_on(client, reader, writer, observed)
-        elif row.expect != "refused":
+        elif row.expect not in ("refused", "error", "gateway error"):
             observed.trouble.append("the connection did not outlive it")
         read()
         observed.goaway = reader.goaway

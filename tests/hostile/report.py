@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from tests.hostile.rows import Row, Table
+from tests.hostile.runner import Run
 from tests.hostile.session import Result
 
 #: Failures of one row shown; the rest are in the JSON.
@@ -24,19 +26,24 @@ from a list, one per byte or text; those of one list that are answered different
 - `cut`: an answer that began is visibly broken off
 - `gateway error`: 502, or an answer that is visibly broken off if its head was out already
 - `refused`: HTTP/2 leaves a choice between an answer, RST_STREAM and GOAWAY; one of them, and no success
+- `error`: HTTP/2 ends the stream or the connection, whatever was answered before
 - `rst`, `goaway`: that one, with the error named
 """
 
 
+def failure(run: Run) -> Iterator[str]:
+    """Lines about one run that failed."""
+    yield f"FAILED {run.row.id} ({run.manner}): {run.row.what} [{run.row.source}]"
+    yield from (f"    {complaint}" for complaint in run.complaints)
+
+
 def failures(result: Result) -> Iterator[str]:
-    """Lines for the terminal."""
-    shown: dict[str, int] = {}
-    for failure in result.failures:
-        shown[failure.row.id] = shown.get(failure.row.id, 0) + 1
-        if shown[failure.row.id] <= SHOWN:
-            yield f"FAILED {failure.row.id} ({failure.manner}): {failure.row.what} [{failure.row.source}]"
-            yield from (f"    {complaint}" for complaint in failure.complaints)
-    yield from (f"    {name}: {count} runs failed" for name, count in shown.items() if count > SHOWN)
+    """Lines about the first runs of each row that failed, and what was found beyond rows."""
+    shown: Counter[str] = Counter()
+    for run in result.failures:
+        shown[run.row.id] += 1
+        if shown[run.row.id] <= SHOWN:
+            yield from failure(run)
     yield from (f"FOUND {finding}" for finding in result.findings)
 
 

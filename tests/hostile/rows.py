@@ -55,7 +55,7 @@ class Row:
     send: tuple[Any, ...] = (PLAIN,)
     #: Final statuses in their order, or one word: closed, cut, refused, reset, goaway …, rst ….
     expect: tuple[int, ...] | str = (200,)
-    #: Whether the connection can be used after it; None: open after answers below 400 only.
+    #: Whether the connection can be used after it: open, closed, or any; None: open after answers below 400 only.
     then: str | None = None
     #: `x-pygate-error` of the last answer; None: by its status.
     code: str | None = None

@@ -42,35 +42,37 @@ def text(step: Any) -> bytes:
 
 def pieces(steps: Sequence[Any], cut: Cut) -> list[Any]:
     """Steps with their bytes cut: bytes objects, and the steps that send none as they are."""
+    whole = _joined([text(step) or step for step in steps])
     out: list[Any] = []
     at = 0
-    for step in steps:
-        data = text(step)
-        if not data:
+    for step in whole:
+        if not isinstance(step, bytes):
             out.append(step)
             continue
         if cut == "bytes":
-            size = COARSE if len(data) > LONG else 1
-            out.extend(data[i : i + size] for i in range(0, len(data), size))
-        elif isinstance(cut, int) and at < cut < at + len(data):
-            out.extend((data[: cut - at], data[cut - at :]))
+            size = COARSE if len(step) > LONG else 1
+            out.extend(step[i : i + size] for i in range(0, len(step), size))
+        elif isinstance(cut, int) and at < cut < at + len(step):
+            out.extend((step[: cut - at], step[cut - at :]))
         else:
-            out.append(data)
-        at += len(data)
-    if cut is None:
-        out = _joined(out)
+            out.append(step)
+        at += len(step)
     return out
 
 
 def _joined(steps: list[Any]) -> list[Any]:
-    """Texts that follow one another are sent as one."""
+    """Texts that follow one another are one."""
     out: list[Any] = []
+    texts: list[bytes] = []
     for step in steps:
-        if isinstance(step, bytes) and out and isinstance(out[-1], bytes):
-            out[-1] += step
-        else:
-            out.append(step)
-    return out
+        if isinstance(step, bytes):
+            texts.append(step)
+            continue
+        if texts:
+            out.append(b"".join(texts))
+            texts.clear()
+        out.append(step)
+    return [*out, b"".join(texts)] if texts else out
 
 
 async def play(

@@ -16,9 +16,11 @@ BODY = bytes(range(256)) * 8192
 def curl(place: Place, *arguments: str, data: bytes = b"") -> tuple[bytes, dict[str, Any]]:
     """Body and facts of a request that must succeed."""
     command = ["curl", "--silent", "--show-error", "--max-time", "20", "--cacert", str(place.authority)]
-    done = subprocess.run([*command, "--write-out", "%{stderr}%{json}", *arguments], input=data, capture_output=True)
+    done = subprocess.run([*command, "--write-out", "%{stderr}%{json}\\n", *arguments], input=data, capture_output=True)
     assert done.returncode == 0, f"code {done.returncode}: {done.stderr.decode(errors='replace')[:400]}"
-    facts: dict[str, Any] = json.loads(done.stderr.decode().splitlines()[-1])
+    # In parallel, curl shows its progress there, too.
+    told = [line[line.index("{") :] for line in done.stderr.decode().splitlines() if "{" in line]
+    facts: dict[str, Any] = json.loads(told[-1])
     return done.stdout, facts
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.scene import free_address
-from tests.control.running import Gateway
+from tests.control.running import Gateway, wait_for
 from tests.suites.certificate import issue
 
 CONFIG = """
@@ -116,5 +116,7 @@ def place() -> Iterator[Place]:
             web=web, secure=secure, cert=issued.cert, key=issued.key, directory=directory, **ports
         )
         stack.callback(gateway.close)
-        gateway.start()
+        process = gateway.start(wait=False)
+        wait_for(lambda: process.poll() is not None or gateway.ask("/-/ready")[0] == 200, "readiness", 60)
+        assert process.poll() is None, gateway.log
         yield Place(directory, web, secure, issued.authority, gateway)

@@ -16,8 +16,11 @@ mod tls;
 mod websocket;
 mod world;
 
-/// Name and function of every target; `fuzz_targets/NAME.rs` runs it, `corpus/NAME/` holds its seeds.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target's name and what it does with its input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target; `fuzz_targets/NAME.rs` runs it, `corpus/NAME/` holds its seeds.
+pub const TARGETS: &[Target] = &[
     ("chunked", streams::chunked),
     ("client_hello", tls::client_hello),
     ("coding_decode", codings::coding_decode),

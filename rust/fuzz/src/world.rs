@@ -51,6 +51,8 @@ pub struct World {
     pub hold_connects: bool,
     pub durable: bool,
     made: u64,
+    /// Sessions are to be flushed.
+    flush: bool,
 }
 
 pub fn revision(toml: &str) -> Arc<Revision> {
@@ -87,6 +89,7 @@ impl World {
             hold_connects: false,
             durable: true,
             made: 0,
+            flush: false,
         }
     }
 
@@ -195,6 +198,10 @@ impl World {
             let actions = self.engine.take_actions();
             let fresh = batch.records > 0 && self.durable;
             if actions.is_empty() && !fresh {
+                if std::mem::take(&mut self.flush) {
+                    self.engine.flush(self.now);
+                    continue;
+                }
                 return;
             }
             let (mut gone, mut asked) = (Vec::new(), Vec::new());
@@ -254,6 +261,7 @@ impl World {
             Action::Pause(conn) => assert!(!std::mem::replace(&mut self.side(*conn).paused, true), "paused twice"),
             Action::Resume(conn) => assert!(std::mem::replace(&mut self.side(*conn).paused, false), "resumed twice"),
             Action::Connect { up, .. } => asked.push(self.add(ConnId::Up(*up), State::Connecting)),
+            Action::Flush => self.flush = true,
             Action::Plugin { .. } => panic!("no plugin is configured"),
         }
     }

@@ -46,8 +46,8 @@ def main() -> int:
     started = time.monotonic()
     result = Result()
     try:
-        share = 0.1 if args.quick else 1.0
-        run(chosen, share, directory, result, lambda text: progress.print(text, style="dim"))
+        share, calm = (0.1, 1.0) if args.quick else (1.0, 3.0)
+        run(chosen, share, directory, result, lambda text: progress.print(text, style="dim"), calm_seconds=calm)
     finally:
         if args.keep:
             console.print(f"kept: {directory}", highlight=False)

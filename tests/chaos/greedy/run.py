@@ -49,14 +49,15 @@ def run(
     result: Result,
     say: Callable[[str], None],
     bounds: Bounds | None = None,
+    calm_seconds: float = 3.0,
 ) -> None:
-    """Fills `result`; `share` of the connections of each attack, at least eight."""
+    """Fills `result`; `share` of the connections of each attack."""
     raise_limit()
     with stage(directory, any(attack.entrypoint == "secure" for attack in attacks)) as made:
         for number, attack in enumerate(attacks, 1):
-            connections = max(8, round(attack.connections * share))
+            connections = max(min(8, attack.connections), round(attack.connections * share))
             say(f"{number} of {len(attacks)}: {attack.name}, {connections} connections")
-            result.measured.append(made.measure(attack, connections, bounds or Bounds(), 1.0 if share < 1 else 3.0))
+            result.measured.append(made.measure(attack, connections, bounds or Bounds(), calm_seconds))
 
 
 def raise_limit() -> None:
@@ -83,8 +84,8 @@ def show(result: Result, console: Console) -> None:
         "p50",
         "p99 ms",
     ]
-    table = Table(*columns, "failed", "lag ms", "how the attackers ended", box=None, pad_edge=False)
-    for column in table.columns[1:12]:
+    table = Table(*columns, "failed", "lag ms", "CPU s", "how the attackers ended", box=None, pad_edge=False)
+    for column in table.columns[1:13]:
         column.justify = "right"
     for found in result.measured:
         last: dict[str, float] = {}
@@ -100,6 +101,7 @@ def show(result: Result, console: Console) -> None:
             *(f"{ms:.1f}" for ms in (found.calm_p50_ms, found.calm_p99_ms, found.p50_ms, found.p99_ms)),
             str(found.failed),
             f"{found.loop_lag_max_ms:.1f}",
+            f"{sum(wave.cpu_seconds for wave in found.waves):.2f}",
             ", ".join(f"{count} {end} ≤ {last[end]:.1f} s" for end, count in sorted(found.ends.items())),
         )
     console.print(table, highlight=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -96,6 +97,8 @@ class Wave:
     #: Seconds until the last connection with that end ended.
     last: dict[str, float] = field(default_factory=dict)
     peak_mb: float = 0.0
+    #: CPU of the worker, the well-behaved client's share included.
+    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -168,7 +171,7 @@ class Stage:
         found.calm_p50_ms, found.calm_p99_ms = _percentiles(calm)
         found.before_mb = self._memory_mb()
         for _ in range(2):
-            found.waves.append(self._wave(attack, connections))
+            found.waves.append(self._wave(attack, connections, bounds))
             # What a wave held is let go before the next.
             time.sleep(0.5)
         times = self._times()
@@ -180,10 +183,12 @@ class Stage:
         found.wrong = [*_judge(found, attack, bounds), *self._judge_gateway()]
         return found
 
-    def _wave(self, attack: Attack, connections: int) -> Wave:
+    def _wave(self, attack: Attack, connections: int, bounds: Bounds) -> Wave:
         _, _, port = (self._gateway.secure if attack.entrypoint == "secure" else self._gateway.web).rpartition(":")
         command = [sys.executable, "-m", "tests.chaos.greedy.attacker", attack.name, port, str(connections)]
-        process = subprocess.Popen([*command, str(self._gateway.directory)], stdout=subprocess.PIPE, text=True)
+        command += [str(attack.seconds), str(attack.within + bounds.slack), str(self._gateway.directory)]
+        spent = self._cpu_seconds()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         peak, done = 0.0, threading.Event()
 
         def watch() -> None:
@@ -201,7 +206,7 @@ class Stage:
             watching.join()
         assert process.returncode == 0, f"the attacker {attack.name} failed"
         told: dict[str, Any] = json.loads(output)
-        return Wave(told["ends"], told["last"], peak)
+        return Wave(told["ends"], told["last"], peak, self._cpu_seconds() - spent)
 
     def _times(self) -> list[tuple[float, int]]:
         """Milliseconds and status of the well-behaved client's requests since the last call."""
@@ -220,6 +225,14 @@ class Stage:
             with contextlib.suppress(OSError):
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return total * 4096 / 2**20
+
+    def _cpu_seconds(self) -> float:
+        total = 0
+        for pid in self._worker.values():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(fields[11]) + int(fields[12])
+        return total / os.sysconf("SC_CLK_TCK")
 
     def _lag_ms(self) -> float:
         shared = _core.Shared.open(self._gateway.run_dir / "shared")

@@ -70,9 +70,12 @@ pub fn find_end(input: &[u8], scanned: &mut usize, limit: usize) -> Result<Optio
     let from = scanned.saturating_sub(3);
     let end = finder.find(&input[from..]).map(|at| from + at + 4);
     let head = &input[from..end.unwrap_or(input.len())];
-    // Without early exit, so that it runs sixteen bytes at a time.
-    let bare = head.windows(2).fold(false, |bare, pair| bare | (pair[1] == b'\n' && pair[0] != b'\r'));
-    if bare || (from == 0 && head.first() == Some(&b'\n')) {
+    let bare = |at: usize| match at {
+        // Looked at before, with the byte in front of it.
+        0 => from == 0,
+        _ => head[at - 1] != b'\r',
+    };
+    if memchr::memchr_iter(b'\n', head).any(bare) {
         return Err(Violation::bad("line ends in a bare LF"));
     }
     if head.len() + from > limit {

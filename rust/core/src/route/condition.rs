@@ -80,7 +80,7 @@ impl CertPart {
         CertPart::ALL.iter().find(|(_, part)| *part == self).map_or("", |(name, _)| name)
     }
 
-    fn values<'c>(self, certificate: &'c ClientCertificate) -> impl Iterator<Item = &'c str> {
+    fn values(self, certificate: &ClientCertificate) -> impl Iterator<Item = &str> {
         let (one, many) = match self {
             CertPart::Subject => (Some(certificate.subject.as_str()), &[][..]),
             CertPart::San => (None, certificate.sans.as_slice()),
