@@ -107,13 +107,13 @@ fn what_is_unknown_is_kept() {
     let mut out = Vec::new();
     encode_outcome(&outcome(), &mut out);
     extend(&mut out, 0, "llm.usage", b"\x01\x02");
-    out.extend_from_slice(&[tag(40, VARINT), 5, tag(41, BYTES), 2, 0xfe, 0xff]);
+    out.extend_from_slice(&[tag(61, VARINT), 5, tag(62, BYTES), 2, 0xfe, 0xff]);
     let len = out.len() as u32 - 4;
     out[..4].copy_from_slice(&len.to_le_bytes());
     let shown = show(&out);
     assert_eq!(shown["llm.usage"], "0102");
-    assert_eq!(shown["field-40"], "0000000000000005");
-    assert_eq!(shown["field-41"], "feff");
+    assert_eq!(shown["field-61"], "0000000000000005");
+    assert_eq!(shown["field-62"], "feff");
     assert_eq!(shown["status"], 200);
     out[4] = 9;
     assert_eq!(show(&out)["kind"], "kind-9");
