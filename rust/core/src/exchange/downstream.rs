@@ -204,7 +204,7 @@ impl Engine {
                 if let Header::Proxied { ip, port } = header {
                     down.peer.ip = crate::config::ipnet_text::canonical(ip);
                     down.peer.port = port;
-                    down.ip_text = super::text_of(down.peer.ip);
+                    down.ip_text = super::connection::text_of(down.peer.ip);
                     let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
                     down.peer.trusted = plan.trusted_peers.iter().any(|net| net.contains(down.peer.ip));
                 }

@@ -34,6 +34,7 @@ mod judge;
 mod ledger;
 mod mux;
 mod plugin;
+mod pooling;
 mod secure;
 mod session;
 mod tcp;
@@ -60,7 +61,6 @@ use connection::{pause, Deadlines, Down, DownWire, Exchange, Up};
 use identity::Entropy;
 use ledger::Ledger;
 use slab::Slab;
-use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -268,33 +268,9 @@ impl Engine {
         let tls = tls.map(|plan| Box::new(tls::Server::new(plan, now.wall_ns / 1_000_000_000)));
         let wire = if plan.http2_enabled { DownWire::Undecided } else { DownWire::Http1 };
         let bytes = plan.tcp && tls.is_none() && !hello && !proxy_header;
-        let mut down = Box::new(Down {
-            wire,
-            tls,
-            hello,
-            asked: None,
-            goodbye: false,
-            early: false,
-            local,
-            server: Default::default(),
-            kept: Vec::new(),
-            exchange: None,
-            revision: self.revision.clone(),
-            peer: Peer { ip, port, entrypoint: index, trusted, tls: None },
-            ip_text: text_of(ip),
-            pauses: 0,
-            write_blocked: false,
-            deadline: self.downs_left.take(id),
-            served: 0,
-            proxy_header,
-            read_closed: false,
-            deferred: false,
-            unread: false,
-            closing: false,
-            head_begun: None,
-            sent: false,
-            flushing: false,
-        });
+        let peer = Peer { ip, port, entrypoint: index, trusted, tls: None };
+        let down = Down::new(wire, self.revision.clone(), peer, self.downs_left.take(id));
+        let mut down = Box::new(Down { tls, hello, local, proxy_header, ..down });
         // A new connection must say something within the head deadline.
         self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
         entry.insert(down);
@@ -470,8 +446,4 @@ impl Engine {
             }
         }
     }
-}
-
-fn text_of(ip: IpAddr) -> SmallVec<[u8; 40]> {
-    SmallVec::from_slice(ip.to_string().as_bytes())
 }
