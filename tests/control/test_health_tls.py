@@ -46,7 +46,7 @@ async def _asked(directory: Path, tls: dict[str, Any], authority: Authority) -> 
     [
         ({"ca": "ca.pem", "server_name": "up.test"}, ""),
         ({"ca": "ca.pem", "server_name": "other.test"}, "Hostname mismatch"),
-        ({"ca": "other.pem", "server_name": "up.test"}, "unable to get local issuer"),
+        ({"ca": "other.pem", "server_name": "up.test"}, "CERTIFICATE_VERIFY_FAILED"),
         ({"insecure_skip_verify": True}, ""),
         ({"insecure_skip_verify": True, "pins": ["sha256/AAAA"]}, "none of those pinned"),
         ({"ca": "missing.pem"}, "No such file"),

@@ -13,6 +13,11 @@ from tests.differential.run import Result
 
 #: Entries named per kind and proxy; the JSON form has all.
 SHOWN = 12
+#: What pygate has learnt from this test.
+PUT_RIGHT = (
+    "methods with a lower-case letter are refused – aiohttp read `get` as GET and handed `delete` to what "
+    "handles DELETE, which no route or policy on methods had seen",
+)
 KINDS = {
     "smuggled": "requests the proxy did not mean to send",
     "crossed": "answers or bytes of another entry",
@@ -143,6 +148,8 @@ def _of(result: Result, proxy: str) -> list[str]:
     lines = [f"### {title}", ""]
     if not grave:
         lines += ["None.", ""]
+    if proxy == "pygate":
+        lines += [f"Found by earlier runs and put right: {'; '.join(PUT_RIGHT)}.", ""]
     for kind, what in KINDS.items():
         of_kind = [f for f in grave if f.kind == kind]
         if not of_kind:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import grpc
+
 
 @dataclass(frozen=True)
 class Check:
@@ -34,7 +36,9 @@ class Checks:
         try:
             yield
         except Exception as error:
-            detail = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+            # grpcio's errors are pages long.
+            status = f"{error.code()}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
+            detail = " ".join(f"{type(error).__name__}: {status}".split())[:400]
         self.found.append(Check(self.client, name, not detail, detail, time.monotonic() - began))
 
     def take(self, output: str) -> None:

@@ -41,6 +41,10 @@ class Target:
         return self.started + self.seconds - time.monotonic()
 
 
+class Cut(Exception):
+    """The gateway ended the connection before the handshake was done."""
+
+
 @dataclass
 class Link:
     reader: asyncio.StreamReader
@@ -79,12 +83,19 @@ async def connected(target: Target) -> AsyncIterator[Link]:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
     try:
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", target.port))
+    except BaseException:
+        sock.close()
+        raise
+    try:
         reader, writer = await asyncio.open_connection(
             sock=sock,
             limit=READ,
             ssl=tls_context() if target.tls else None,
             server_hostname="greedy.test" if target.tls else None,
         )
+    except OSError as error:
+        sock.close()
+        raise Cut from error
     except BaseException:
         sock.close()
         raise
@@ -94,8 +105,12 @@ async def connected(target: Target) -> AsyncIterator[Link]:
         writer.transport.abort()
 
 
-async def attack(target: Target, count: int, once: Callable[[Link], Awaitable[str]], again: float | None) -> None:
-    """`once` on `count` connections at a time until the attack is over; `again`: seconds until the next connection."""
+async def attack(
+    target: Target, count: int, once: Callable[[Link], Awaitable[str]], again: float | None, late: float = 0.0
+) -> None:
+    """`once` on `count` connections at a time until the attack is over, or `late` seconds later; `again`: seconds until
+    the next connection, None: there is none."""
+    target.started = time.monotonic()
 
     async def one(number: int) -> None:
         # Not all in one instant: a burst of connections is an attack of another kind.
@@ -103,12 +118,14 @@ async def attack(target: Target, count: int, once: Callable[[Link], Awaitable[st
         while target.left > 0:
             began = time.monotonic()
             try:
-                async with asyncio.timeout(target.left):
+                async with asyncio.timeout(target.left + late):
                     async with connected(target) as link:
                         began = time.monotonic()
                         end = await once(link)
             except TimeoutError:
                 end = "held"
+            except Cut:
+                end = "cut"
             except OSError:
                 end = "refused"
             took = time.monotonic() - began

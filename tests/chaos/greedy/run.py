@@ -84,7 +84,7 @@ def show(result: Result, console: Console) -> None:
         "p50",
         "p99 ms",
     ]
-    table = Table(*columns, "failed", "lag ms", "how the attackers ended", box=None, pad_edge=False)
+    table = Table(*columns, "failed", "lag ms", "CPU s", "how the attackers ended", box=None, pad_edge=False)
     for column in table.columns[1:13]:
         column.justify = "right"
     for found in result.measured:

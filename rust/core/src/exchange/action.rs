@@ -105,7 +105,9 @@ impl Actions {
 
     /// What a TLS session itself says.
     pub fn seal(&mut self, conn: ConnId, data: Vec<u8>) {
-        if !data.is_empty() {
+        if data.is_empty() {
+            self.keep(data);
+        } else {
             self.list.push(Action::Sealed { conn, data });
         }
     }
@@ -114,9 +116,17 @@ impl Actions {
         self.list.iter()
     }
 
-    /// Gives back what was taken, changed.
-    pub fn put(&mut self, list: Vec<Action>) {
-        self.list = list;
+    /// A buffer to be filled.
+    pub fn spare(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps the buffer of what was sent in another form.
+    pub fn keep(&mut self, mut data: Vec<u8>) {
+        if data.capacity() <= 32 << 10 && self.spare.len() < 8 {
+            data.clear();
+            self.spare.push(data);
+        }
     }
 
     /// Takes back a buffer that nothing was written to.
@@ -144,11 +154,8 @@ impl Actions {
 
     pub fn recycle(&mut self, mut list: Vec<Action>) {
         for action in list.drain(..) {
-            if let Action::Write { mut data, .. } | Action::Sealed { mut data, .. } = action {
-                if data.capacity() <= 32 << 10 && self.spare.len() < 8 {
-                    data.clear();
-                    self.spare.push(data);
-                }
+            if let Action::Write { data, .. } | Action::Sealed { data, .. } = action {
+                self.keep(data);
             }
         }
         if self.list.is_empty() && self.list.capacity() < list.capacity() {

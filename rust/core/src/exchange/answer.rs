@@ -10,6 +10,7 @@ use crate::error::Code;
 use crate::http1::write::Framing;
 use crate::message::{BodyLength, Fields, Known, Method, Version};
 use crate::policy::{Answer, ResponseCx};
+use crate::websocket::Side;
 
 /// Interim answers one request may get; more are a way of never answering.
 const MOST_INTERIMS: u8 = 16;
@@ -33,14 +34,19 @@ impl Engine {
 
     /// The upstream's final head is in `self.response`.
     pub(super) fn answer_head(&mut self, ex: u32) {
+        self.note_head(ex);
         let exchange = &mut self.exchanges[ex as usize];
         let status = self.response.status;
         if status == 101 && !(exchange.head.upgrade && agreed(&exchange.head.fields, &self.response.fields)) {
             return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
+        if exchange.socket.is_some() && exchange.head.version == Version::Http2 && (200..300).contains(&status) {
+            // To this client it would say that the tunnel is open.
+            return self.fail_socket(ex, "the endpoint did not switch to WebSocket");
+        }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
         let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
-            retry.statuses.contains(&status)
+            (retry.statuses.contains(&status) || exchange.wants_again(retry))
                 && exchange.attempts < retry.attempts
                 && (exchange.head.method.is_idempotent() || retry.non_idempotent)
                 && exchange.replayable
@@ -72,6 +78,9 @@ impl Engine {
 
     /// The head in `self.response` may go to the client, or its body to the guard.
     pub(super) fn answer_passed(&mut self, ex: u32) {
+        if self.answer_foreign(ex) {
+            return;
+        }
         if self.judges_response(ex) {
             self.exchanges[ex as usize].stage = Stage::Answering;
             return;
@@ -121,7 +130,12 @@ impl Engine {
         }
 
         let bodiless = exchange.head.method == Method::Head || matches!(exchange.status, 204 | 304);
-        let coder = encode.and_then(|choice| Some((choice, Coder::encode(choice, length)?)));
+        let wrapped = exchange.wrap(&mut self.response, length);
+        let length = if wrapped.is_some() { BodyLength::Streamed } else { length };
+        exchange.answer_coder = wrapped.map(Box::new);
+        let coder = encode
+            .filter(|_| exchange.answer_coder.is_none())
+            .and_then(|choice| Some((choice, Coder::encode(choice, length)?)));
         let length = match coder {
             Some((choice, coder)) => {
                 choice.apply(&mut self.response);
@@ -164,6 +178,10 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         if exchange.stage == Stage::Tunnel {
             exchange.response_bytes += range.len() as u64;
+            if self.socket_data(ex, Side::Upstream, input, range.clone(), direct) {
+                return;
+            }
+            let exchange = &self.exchanges[ex as usize];
             let down = exchange.down;
             self.client_bytes(down, input, range, direct);
             self.tunnel_alive(ex);
@@ -173,7 +191,7 @@ impl Engine {
             return self.judge_data(ex, &input[range]);
         }
         self.body_out(ex, input, range, direct);
-        let exchange = &self.exchanges[ex as usize];
+        let Some(exchange) = self.exchanges.get(ex as usize) else { return };
         if let Some(up) = exchange.up {
             if self.downs.get(exchange.down as usize).is_some_and(|d| d.write_blocked) {
                 self.pause_up(up, pause::PEER, true);
@@ -184,6 +202,7 @@ impl Engine {
     /// Writes body bytes; those that would complete the answer may have to wait for its outcome.
     pub(super) fn body_out(&mut self, ex: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
+        exchange.note_messages(&input[range.clone()]);
         if exchange.answer_coder.is_some() && !exchange.orphan {
             let serial = exchange.serial;
             if self.held.last() != Some(&(ex, serial)) {
@@ -209,6 +228,7 @@ impl Engine {
 
     /// The upstream's answer is complete.
     pub(super) fn answer_end(&mut self, ex: u32) {
+        self.note_trailers(ex);
         if self.exchanges[ex as usize].judged.is_some() {
             return self.response_judged(ex);
         }
@@ -275,6 +295,9 @@ impl Engine {
         if exchange.raw {
             return self.end_bytes(ex, code);
         }
+        if exchange.grpc.is_some() {
+            return self.refuse_call(ex, code, detail);
+        }
         let mut body = serde_json::Map::new();
         let mut id = Vec::new();
         identity::write_uuid(&mut id, &exchange.id);
@@ -304,6 +327,7 @@ impl Engine {
         self.drop_upstream(ex);
         self.write_intent_of_refused(ex);
         self.response.clear();
+        self.trailers.clear();
         self.response.status = answer.status;
         self.response.fields = answer.fields;
         self.start_answer(ex, BodyLength::Exact(answer.body.len() as u64), code);
@@ -313,6 +337,9 @@ impl Engine {
 
     /// The answer's head is out and its rest will not come: the client must see that it is cut.
     pub(super) fn cut(&mut self, ex: u32, code: Code) {
+        if self.end_call(ex, code) {
+            return;
+        }
         let exchange = &mut self.exchanges[ex as usize];
         exchange.truncated = true;
         exchange.code = Some(code);
@@ -333,6 +360,9 @@ impl Engine {
 
     /// 101: from here on bytes pass both ways.
     fn begin_tunnel(&mut self, ex: u32) {
+        if !self.join_socket(ex) {
+            return;
+        }
         self.exchanges[ex as usize].close_after = true;
         let exchange = &mut self.exchanges[ex as usize];
         exchange.status = 101;
@@ -348,7 +378,6 @@ impl Engine {
         if self.stream_of(down).is_some() {
             // RFC 8441 §5: what 101 says in HTTP/1.1.
             self.response.status = 200;
-            self.response.fields.remove(b"sec-websocket-accept");
         }
         self.client_head(ex, None, false);
         self.client_bytes(down, b"", 0..0, false);
@@ -356,16 +385,24 @@ impl Engine {
         // Bytes the client sent behind its request were kept until now.
         self.pause_down(down, pause::KEPT, false);
         self.ready.push(down);
+        self.begin_socket(ex);
     }
 
     /// A tunnel carried bytes: its idle deadline starts anew.
     pub(super) fn tunnel_alive(&mut self, ex: u32) {
         let exchange = &self.exchanges[ex as usize];
-        let (Some(id), down) = (exchange.up, exchange.down) else { return };
+        let Some(id) = exchange.up else { return };
         let wait = self.tunnel_timeout(ex);
         if let (Some(up), Some(wait)) = (self.ups.get_mut(id as usize), wait) {
             self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
         }
+        self.tunnel_pauses(ex);
+    }
+
+    /// Whoever cannot take more is not sent more.
+    pub(super) fn tunnel_pauses(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let (Some(id), down) = (exchange.up, exchange.down) else { return };
         let (down_full, up_full) = (
             self.downs.get(down as usize).is_some_and(|d| d.write_blocked),
             self.ups.get(id as usize).is_some_and(|u| u.write_blocked),
@@ -378,24 +415,42 @@ impl Engine {
         }
     }
 
-    /// One side of a tunnel is gone.
+    /// Both sides of a tunnel have said all, or its time is over.
     pub(super) fn tunnel_end(&mut self, ex: u32) {
-        let exchange = &self.exchanges[ex as usize];
-        let (down, up, orphan) = (exchange.down, exchange.up, exchange.orphan);
-        if let Some(up) = up {
-            self.close_up(up);
+        self.end_tunnel(ex, true);
+    }
+
+    /// One side of a tunnel broke off: the other must not take that for an end.
+    pub(super) fn tunnel_cut(&mut self, ex: u32) {
+        self.end_tunnel(ex, false);
+    }
+
+    fn end_tunnel(&mut self, ex: u32, clean: bool) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let (down, orphan) = (exchange.down, exchange.orphan);
+        exchange.truncated |= !clean;
+        if clean {
+            self.part_upstream(ex);
+        } else if let Some(up) = exchange.up.take() {
+            // Parted first: as its place comes free, another exchange may get it.
             if let Some(up) = self.ups.get_mut(up as usize) {
                 up.exchange = None;
             }
+            self.abort_up(up);
         }
-        self.exchanges[ex as usize].up = None;
-        if !orphan {
+        let status = self.exchanges[ex as usize].status;
+        if !orphan && clean {
             if self.stream_of(down).is_some() {
                 self.client_eof(down);
             }
             self.close_down(down);
+        } else if !orphan {
+            self.exchanges[ex as usize].orphan = true;
+            if let Some(down) = self.downs.get_mut(down as usize) {
+                down.exchange = None;
+            }
+            self.abort_down(down);
         }
-        let status = self.exchanges[ex as usize].status;
         self.end_attempt(ex, status, None);
         self.write_outcome(ex);
         self.complete(ex);

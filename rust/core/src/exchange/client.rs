@@ -26,7 +26,7 @@ impl Engine {
     /// Whether the request's own end was read.
     pub(super) fn request_open(&self, id: u32) -> bool {
         self.downs.get(id as usize).is_some_and(|down| match down.wire {
-            DownWire::Stream { .. } => false,
+            DownWire::Stream { .. } => down.exchange.is_some_and(|ex| !self.exchanges[ex as usize].request_complete),
             _ => down.server.in_request(),
         })
     }
@@ -58,6 +58,7 @@ impl Engine {
         let (id, serial, framing) = (exchange.down, exchange.serial, exchange.framing);
         let revision = exchange.revision.clone();
         let plan = revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        let is_call = exchange.grpc.is_some();
         let expose = plan.is_some_and(|p| p.expose_revision).then_some(revision.as_ref()).flatten();
         let uuid = identity::uuid(&exchange.id);
         let wall = self.now.wall_ns;
@@ -91,7 +92,8 @@ impl Engine {
                 session.hold(stream, hold);
                 session.head(stream, &response, |add| {
                     extra(add);
-                    if let Framing::Exact(n) = framing {
+                    // Calls know where their messages end, and take every field for metadata.
+                    if let (Framing::Exact(n), false) = (framing, is_call) {
                         add(b"content-length", itoa::Buffer::new().format(n).as_bytes());
                     }
                 });
@@ -132,7 +134,6 @@ impl Engine {
             return;
         }
         let conn = ConnId::Down(id);
-        let direct = direct && !self.is_sealed(conn);
         let exchange = &mut self.exchanges[ex as usize];
         if last {
             exchange.held.extend_from_slice(&input[range]);
@@ -143,10 +144,10 @@ impl Engine {
         }
         if exchange.framing == Framing::Chunked {
             write::chunk_size(self.actions.buffer(conn), range.len());
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
             self.actions.buffer(conn).extend_from_slice(b"\r\n");
         } else {
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
         }
     }
 
@@ -216,10 +217,7 @@ impl Engine {
                     self.down_blocked(id, true);
                 }
             }
-            None => {
-                let direct = direct && !self.is_sealed(ConnId::Down(id));
-                self.actions.forward(ConnId::Down(id), input, range, direct);
-            }
+            None => self.forward(ConnId::Down(id), input, range, direct),
         }
     }
 

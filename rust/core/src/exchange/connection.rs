@@ -1,6 +1,7 @@
 //! What the engine remembers of a connection and of an exchange. No behaviour lives here.
 
 use super::identity::Trace;
+use super::websocket::Socket;
 use super::wheel::Deadline;
 use crate::audit::record::ExchangeId;
 use crate::coding::Decoder;
@@ -17,6 +18,7 @@ use crate::tls;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a connection is not read from.
 pub mod pause {
@@ -24,6 +26,8 @@ pub mod pause {
     pub const PEER: u8 = 1;
     /// Input is kept that cannot be used yet (pipelined request, body before its upstream).
     pub const KEPT: u8 = 2;
+    /// A message waits for its verdict, and everything behind it.
+    pub const JUDGED: u8 = 4;
 }
 
 /// What is spoken on a client's connection.
@@ -48,6 +52,10 @@ pub struct Down {
     pub tls: Option<Box<tls::Server>>,
     /// A ClientHello is due, and is looked at before anybody answers it.
     pub hello: bool,
+    /// What it asked for, if TLS ends here all the same and a TCP route takes what is inside.
+    pub asked: Option<Box<tls::Hello>>,
+    /// The TLS session was closed by its peer, not only its connection.
+    pub goodbye: bool,
     /// What comes now is 0-RTT data, which may be a replay.
     pub early: bool,
     /// Where the client connected to.
@@ -98,6 +106,10 @@ pub enum UpWire {
 pub struct Up {
     pub wire: UpWire,
     pub tls: Option<Box<tls::Client>>,
+    /// Time for its handshake.
+    pub greeting: Duration,
+    /// The TLS session was closed by its peer, not only its connection.
+    pub goodbye: bool,
     /// Counted among the connections of its endpoint that will carry many exchanges.
     pub opening: bool,
     pub client: Client,
@@ -199,6 +211,8 @@ pub struct Exchange {
     pub orphan: bool,
     pub up: Option<u32>,
     pub head: RequestHead,
+    /// An upgrade to WebSocket.
+    pub socket: Option<Box<Socket>>,
     /// A connection of a TCP route, not a request.
     pub raw: bool,
     /// The request came as 0-RTT data.
@@ -256,6 +270,8 @@ pub struct Exchange {
     /// What would complete the answer is among what is held.
     pub last_held: bool,
     pub truncated: bool,
+    /// The request is a gRPC call.
+    pub grpc: Option<super::grpc::Call>,
     pub findings: Vec<Found>,
     pub intent_written: bool,
     pub outcome_written: bool,

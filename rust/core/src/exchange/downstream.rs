@@ -12,6 +12,7 @@ use crate::observe::Counter;
 use crate::policy::{Answer, Flow, RequestCx};
 use crate::proxy_protocol::{self, Header};
 use crate::route::Found;
+use crate::websocket::Side;
 use std::sync::Arc;
 
 /// Pipelined input kept while an exchange is under way; beyond it the client is not read.
@@ -78,6 +79,9 @@ impl Engine {
                 down.kept = kept;
             }
             let down = &self.downs[id as usize];
+            if matches!(down.wire, DownWire::Bytes) {
+                return;
+            }
             let full = down.kept.len() > KEEP && (down.exchange.is_some() || down.write_blocked || down.deferred);
             self.pause_down(id, pause::KEPT, full);
         }
@@ -107,9 +111,8 @@ impl Engine {
             }
             let down = &self.downs[id as usize];
             if down.revision.entrypoints[down.peer.entrypoint as usize].tcp {
-                self.keep_down(id, &input[at..]);
-                self.begin_bytes(id, None);
-                return input.len();
+                self.begin_bytes(id);
+                return at;
             }
         }
         if matches!(self.downs[id as usize].wire, DownWire::Undecided) {
@@ -248,15 +251,8 @@ impl Engine {
     /// Gives `ex` a number and ties it to the connection.
     pub(super) fn adopt(&mut self, id: u32, mut ex: Box<Exchange>) -> u32 {
         self.serial += 1;
+        self.refresh(id);
         let down = &mut self.downs[id as usize];
-        if !Arc::ptr_eq(&down.revision, &self.revision) {
-            let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
-            // An entrypoint that is no longer configured keeps its settings until its connections end.
-            if let Some(index) = self.revision.entrypoint(&plan.name) {
-                down.peer.entrypoint = index;
-                down.revision = self.revision.clone();
-            }
-        }
         ex.serial = self.serial;
         ex.down = id;
         ex.orphan = false;
@@ -280,6 +276,19 @@ impl Engine {
         number
     }
 
+    /// The connection goes on under the revision in force.
+    pub(super) fn refresh(&mut self, id: u32) {
+        let down = &mut self.downs[id as usize];
+        if !Arc::ptr_eq(&down.revision, &self.revision) {
+            let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
+            // An entrypoint that is no longer configured keeps its settings until its connections end.
+            if let Some(index) = self.revision.entrypoint(&plan.name) {
+                down.peer.entrypoint = index;
+                down.revision = self.revision.clone();
+            }
+        }
+    }
+
     /// The head is complete: identity, route, policies.
     pub(super) fn begin(&mut self, id: u32, ex: Box<Exchange>) {
         let ex = self.adopt(id, ex);
@@ -288,6 +297,7 @@ impl Engine {
         exchange.request_complete = exchange.head.length == BodyLength::None;
         exchange.replayable = true;
         exchange.parsed = true;
+        exchange.grpc = super::grpc::Call::of(&exchange.head);
 
         if exchange.peer.trusted {
             if let Some(client) = forwarded_client(exchange, &revision) {
@@ -338,9 +348,10 @@ impl Engine {
                 return self.refuse(ex, Code::BodyTooLarge, None);
             }
         }
-        if let Some(total) = plan.shape.total_timeout {
-            self.wheel.set(&mut self.deadlines[ex as usize].total, exchange.started + total, Timer::Exchange(ex));
+        if !self.begin_total(ex, plan.shape.total_timeout) {
+            return;
         }
+        let exchange = &mut self.exchanges[ex as usize];
         let mut cx = RequestCx {
             head: &mut exchange.head,
             peer: &exchange.peer,
@@ -359,6 +370,7 @@ impl Engine {
                 Flow::Refuse(code, detail) => return self.refuse(ex, code, detail.as_deref()),
             }
         }
+        exchange.unwrap_call();
         if !plan.plugins.is_empty() {
             exchange.stage = Stage::Plugin;
             let serial = exchange.serial;
@@ -400,6 +412,9 @@ impl Engine {
 
     /// Policies and plugins let the request pass.
     pub(super) fn after_policies(&mut self, ex: u32) {
+        if self.exchanges[ex as usize].head.upgrade && !self.open_socket(ex) {
+            return;
+        }
         if self.judges_request(ex) {
             self.exchanges[ex as usize].stage = Stage::Judging;
             self.ask_for_body(ex);
@@ -423,6 +438,16 @@ impl Engine {
                 return self.fail_request(ex, Code::BodyTooLarge, None);
             }
         }
+        let unwrapped;
+        let (input, range, direct) = match exchange.unwrapped(&input[range.clone()]) {
+            None => (input, range, direct),
+            Some(Ok(bytes)) => {
+                unwrapped = bytes;
+                (&unwrapped[..], 0..unwrapped.len(), false)
+            }
+            Some(Err(_)) => return self.fail_request(ex, Code::BadRequest, Some("the body is not base64")),
+        };
+        let exchange = &mut self.exchanges[ex as usize];
         match exchange.stage {
             Stage::Sending | Stage::PluginAnswer | Stage::Answering if exchange.up.is_some() => {
                 self.request_data_up(ex, input, range, direct);
@@ -459,6 +484,9 @@ impl Engine {
             self.wheel.clear(&mut down.deadline);
         }
         let exchange = &mut self.exchanges[ex as usize];
+        if !exchange.unwrapped_whole() {
+            return self.fail_request(ex, Code::BadRequest, Some("the body ends inside base64"));
+        }
         exchange.request_complete = true;
         match exchange.stage {
             Stage::Judging => self.request_judged(ex),
@@ -501,7 +529,17 @@ impl Engine {
         };
         let exchange = &self.exchanges[ex as usize];
         if exchange.stage == Stage::Tunnel {
-            if let Some(up) = exchange.up {
+            let down = &self.downs[id as usize];
+            let forged = down.tls.is_some() && !down.goodbye;
+            if let Some(after) = self.socket_eof(ex, Side::Client) {
+                return after;
+            }
+            if forged {
+                // RFC 8446 §6.1: an end that TLS does not vouch for may be anybody's.
+                self.tunnel_cut(ex);
+                return AfterEof::Close;
+            }
+            if let Some(up) = self.exchanges[ex as usize].up {
                 if self.ups[up as usize].read_closed {
                     self.tunnel_end(ex);
                     return AfterEof::Close;
@@ -521,6 +559,7 @@ impl Engine {
     pub(super) fn downstream_lost(&mut self, id: u32) {
         self.lose_streams(id);
         let Some(down) = self.downs.try_remove(id as usize) else { return };
+        self.downs_left.keep(id, down.deadline);
         if let Some(ex) = down.exchange {
             self.exchanges[ex as usize].orphan = true;
             self.client_left(ex);
@@ -532,6 +571,10 @@ impl Engine {
     pub(super) fn tunnel_to_up(&mut self, ex: u32, input: &[u8], at: usize, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
         exchange.request_bytes += (input.len() - at) as u64;
+        if self.socket_data(ex, Side::Client, input, at..input.len(), direct) {
+            return;
+        }
+        let exchange = &self.exchanges[ex as usize];
         if let Some(up) = exchange.up {
             self.up_bytes(up, input, at..input.len(), direct);
         }

@@ -118,13 +118,11 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         exchange.body = match verdict {
             Verdict::Block { .. } => return self.refuse(ex, Code::GuardBlocked, None),
-            Verdict::Masked => {
-                // What is left of the text goes on in the clear.
-                exchange.head.fields.remove_known(Known::ContentEncoding);
-                masked
-            }
-            Verdict::Pass => judged.take_body(),
+            Verdict::Masked => masked,
+            Verdict::Pass => judged.body,
         };
+        // What was judged is what goes on: nobody behind may read the encoded form in another way.
+        exchange.head.fields.remove_known(Known::ContentEncoding);
         exchange.head.length = BodyLength::Exact(exchange.body.len() as u64);
         self.dispatch(ex);
     }
@@ -154,12 +152,13 @@ impl Engine {
         let body = match verdict {
             Verdict::Block { .. } => return self.refuse(ex, Code::GuardBlocked, None),
             Verdict::Masked => masked,
-            Verdict::Pass => judged.take_body(),
+            Verdict::Pass => std::mem::take(&mut judged.body),
         };
+        let decoded = judged.encoded.is_some();
         self.response = judged.head;
         // A validator of the body as it was would be a lie about the body as it is.
-        if verdict == Verdict::Masked {
-            self.response.fields.remove_known(Known::ContentEncoding);
+        self.response.fields.remove_known(Known::ContentEncoding);
+        if verdict == Verdict::Masked || decoded {
             self.response.fields.remove_known(Known::Etag);
             self.response.fields.remove(b"content-md5");
             self.response.fields.remove(b"digest");
@@ -200,7 +199,13 @@ impl Engine {
         }
     }
 
-    fn note_findings(&mut self, ex: u32, ruleset: Option<Arc<Ruleset>>, findings: &[Finding], response: bool) {
+    pub(super) fn note_findings(
+        &mut self,
+        ex: u32,
+        ruleset: Option<Arc<Ruleset>>,
+        findings: &[Finding],
+        response: bool,
+    ) {
         let Some(ruleset) = ruleset else { return };
         for finding in findings {
             let counter = match finding.action {

@@ -28,6 +28,7 @@ mod coder;
 mod connection;
 mod downstream;
 mod finish;
+mod grpc;
 pub mod identity;
 mod judge;
 mod ledger;
@@ -40,6 +41,7 @@ mod tcp;
 mod tests;
 mod timeout;
 mod upstream;
+mod websocket;
 mod wheel;
 
 pub use action::{Action, ConnId};
@@ -62,7 +64,7 @@ use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use wheel::{Deadline, Timer, Wheel};
+use wheel::{Left, Timer, Wheel};
 
 /// How long a client that was told off may go on sending before it is cut off.
 const LINGER: Duration = Duration::from_secs(2);
@@ -95,6 +97,12 @@ pub struct Engine {
     mux: mux::Muxes,
     /// Entries of `downs` that are streams.
     streams: usize,
+    /// Upgrades (HTTP/2 connection, exchange, serial) whose endpoint has not said yet whether it takes such.
+    unsettled: Vec<(u32, u32, u64)>,
+    /// Exchanges with messages whose judging goes on at the tick.
+    unjudged: Vec<(u32, u64)>,
+    /// What a relay has asked for.
+    outs: Vec<crate::websocket::Out>,
     /// Connections of TCP routes that were just accepted.
     opened: Vec<u32>,
     /// Connections whose session has something to tell.
@@ -112,6 +120,8 @@ pub struct Engine {
     refused_head: RequestHead,
     meter: Meter,
     wheel: Wheel,
+    downs_left: Left,
+    ups_left: Left,
     woken: Vec<Timer>,
     actions: Actions,
     ledger: Ledger,
@@ -160,6 +170,9 @@ impl Engine {
             pool: Pool::default(),
             mux: mux::Muxes::default(),
             streams: 0,
+            unsettled: Vec::new(),
+            unjudged: Vec::new(),
+            outs: Vec::new(),
             opened: Vec::new(),
             dirty: Vec::new(),
             unflushed: Vec::new(),
@@ -167,6 +180,8 @@ impl Engine {
             plain: Vec::new(),
             coded: Vec::new(),
             refused_head: RequestHead::default(),
+            downs_left: Left::default(),
+            ups_left: Left::default(),
             downs: Slab::new(),
             ups: Slab::new(),
             exchanges: Slab::new(),
@@ -257,6 +272,8 @@ impl Engine {
             wire,
             tls,
             hello,
+            asked: None,
+            goodbye: false,
             early: false,
             local,
             server: Default::default(),
@@ -267,7 +284,7 @@ impl Engine {
             ip_text: text_of(ip),
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.downs_left.take(id),
             served: 0,
             proxy_header,
             read_closed: false,
@@ -307,7 +324,7 @@ impl Engine {
     pub fn opened(&mut self, now: Now) {
         self.now = now;
         while let Some(id) = self.opened.pop() {
-            self.begin_bytes(id, None);
+            self.begin_bytes(id);
         }
         self.settle();
     }
@@ -369,6 +386,7 @@ impl Engine {
             }
         }
         self.drain_sessions();
+        self.drain_sockets();
         self.settle();
     }
 
@@ -447,6 +465,7 @@ impl Engine {
             } else if let Some((ex, serial)) = self.held.pop() {
                 self.flush_held(ex, serial);
             } else {
+                self.begun = 0;
                 return;
             }
         }

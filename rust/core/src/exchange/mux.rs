@@ -5,11 +5,12 @@
 
 use super::connection::{Stage, Up, UpWire};
 use super::upstream::Failure;
-use super::wheel::{Deadline, Timer};
+use super::wheel::Timer;
 use super::{Action, ConnId, Engine};
 use crate::error::Code;
 use crate::http2::{self, ClientEvent};
 use crate::observe::Counter;
+use crate::websocket::Side;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -55,7 +56,7 @@ impl Engine {
     /// Exchanges may wait for a connection that is being opened: there is room for `waiting` more.
     pub(super) fn mux_opening(&self, endpoint: u64, max_streams: u32) -> bool {
         let opening = self.mux.get(&endpoint).map_or(0, |mux| mux.opening);
-        (self.pool.waiting_count(endpoint) as u64) < u64::from(opening) * u64::from(max_streams)
+        (self.pool.queued(endpoint) as u64) < u64::from(opening) * u64::from(max_streams)
     }
 
     /// A connection asked for will speak HTTP/2.
@@ -120,6 +121,7 @@ impl Engine {
             let Some(event) = session.next(&mut self.response) else { return };
             match event {
                 ClientEvent::Ready => self.mux_ready(id),
+                ClientEvent::Settled => self.open_sockets(id),
                 ClientEvent::Interim { owner } => {
                     if let Some(ex) = self.ups.get(owner as usize).and_then(|up| up.exchange) {
                         self.interim(ex);
@@ -150,12 +152,13 @@ impl Engine {
                     std::mem::swap(&mut self.trailers, &mut session.trailers);
                     if let Some(ex) = self.ups.get(owner as usize).and_then(|up| up.exchange) {
                         if self.exchanges[ex as usize].stage == Stage::Tunnel {
-                            if self.upstream_eof(owner) == super::AfterEof::Close {
-                                self.close_up(owner);
-                            }
+                            // If that was the tunnel's end, the place is gone with it.
+                            self.upstream_eof(owner);
                         } else {
                             self.answer_end(ex);
                         }
+                    } else {
+                        self.end_place(owner);
                     }
                 }
                 ClientEvent::Reset { owner, unprocessed } => {
@@ -182,9 +185,12 @@ impl Engine {
     }
 
     fn place_failed(&mut self, id: u32, code: Code, failure: Failure) {
-        let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return };
+        let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return self.end_place(id) };
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
-            return self.tunnel_end(ex);
+            if !self.socket_gone(ex, Side::Upstream) {
+                self.tunnel_cut(ex);
+            }
+            return;
         }
         self.attempt_failed(ex, code, failure);
     }
@@ -207,13 +213,19 @@ impl Engine {
 
     /// Gives the exchange a place on the connection and sends its request.
     pub(super) fn send_on(&mut self, ex: u32, parent: u32) {
+        if self.exchanges[ex as usize].socket.is_some() && !self.takes_sockets(ex, parent) {
+            return;
+        }
         let from = &mut self.ups[parent as usize];
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
         let (endpoint, max_head, served) = (from.endpoint, from.max_head, from.served);
-        let id = self.ups.insert(Box::new(Up {
+        let id = self.ups.vacant_key() as u32;
+        self.ups.insert(Box::new(Up {
             wire: UpWire::Stream { parent, stream: u32::MAX },
             tls: None,
+            greeting: std::time::Duration::ZERO,
+            goodbye: false,
             opening: false,
             client: Default::default(),
             kept: Vec::new(),
@@ -222,15 +234,22 @@ impl Engine {
             max_head,
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.ups_left.take(id),
             connected: true,
             closing: false,
             read_closed: false,
             served: served - 1,
             http2: None,
             flushing: false,
-        })) as u32;
+        }));
         self.send(ex, id);
+    }
+
+    /// A tunnel's place whose exchange is over has ended on the endpoint's side, too.
+    fn end_place(&mut self, id: u32) {
+        if self.ups.get(id as usize).is_some_and(|up| up.closing && matches!(up.wire, UpWire::Stream { .. })) {
+            self.remove_place(id);
+        }
     }
 
     /// Takes a place off its connection; a stream that is not complete both ways is reset.
@@ -238,8 +257,8 @@ impl Engine {
         if let Some((session, stream)) = self.up_stream(id) {
             session.close(stream);
         }
-        let Some(mut place) = self.ups.try_remove(id as usize) else { return };
-        self.wheel.clear(&mut place.deadline);
+        let Some(place) = self.ups.try_remove(id as usize) else { return };
+        self.ups_left.keep(id, place.deadline);
         let UpWire::Stream { parent, .. } = place.wire else { return };
         self.mux_freed(parent);
     }
@@ -260,7 +279,7 @@ impl Engine {
             self.send_on(ex, id);
         }
         let Some(UpWire::Http2(session)) = self.ups.get(id as usize).map(|up| &up.wire) else { return };
-        if session.streams() == 0 {
+        if session.streams() == 0 && !self.unsettled.iter().any(|waiting| waiting.0 == id) {
             if session.is_draining() {
                 return self.close_up(id);
             }
@@ -275,12 +294,15 @@ impl Engine {
 
     /// The connection is gone or as good as gone: its exchanges fail.
     pub(super) fn lose_mux(&mut self, id: u32) {
-        let Some(up) = self.ups.get(id as usize) else { return };
-        let UpWire::Http2(session) = &up.wire else { return };
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        let UpWire::Http2(session) = &mut up.wire else { return };
+        // First of all: no place that comes free may be given to anybody.
+        session.abandon();
         let (owners, endpoint) = (session.owners(), up.endpoint);
         if let Some(mux) = self.mux.get_mut(&endpoint) {
             mux.open.retain(|other| *other != id);
         }
+        self.lose_unsettled(id);
         for place in owners {
             // Used before and closed without a byte of the answer: as a kept HTTP/1 connection may be.
             let place_of = &self.ups[place as usize];
@@ -298,10 +320,7 @@ impl Engine {
                     self.ups[id as usize].write_blocked = true;
                 }
             }
-            None => {
-                let direct = direct && !self.is_sealed(ConnId::Up(id));
-                self.actions.forward(ConnId::Up(id), input, range, direct);
-            }
+            None => self.forward(ConnId::Up(id), input, range, direct),
         }
     }
 

@@ -4,10 +4,13 @@
 //! is complete. Deadlines are the places': the connection itself has one only while it carries no request.
 
 use super::connection::{Down, DownWire, Exchange};
-use super::wheel::{Deadline, Timer};
+use super::wheel::Timer;
 use super::{Action, AfterEof, ConnId, Engine};
 use crate::http2::{self, Reset, ServerEvent};
 use crate::observe::Counter;
+
+/// Bytes a session is given at a time: it digests all it has before it tells of the first.
+const SLICE: usize = 16 << 10;
 
 impl Engine {
     /// Begins HTTP/2 on a connection: `input` starts with the client's preface, or a part of it.
@@ -23,13 +26,18 @@ impl Engine {
 
     pub(super) fn session_input(&mut self, id: u32, input: &[u8]) {
         let now = self.now.mono;
-        if let Some(DownWire::Http2(session)) = self.downs.get_mut(id as usize).map(|d| &mut d.wire) {
-            if !session.feed(input, now) {
+        for slice in input.chunks(SLICE) {
+            let Some(DownWire::Http2(session)) = self.downs.get_mut(id as usize).map(|d| &mut d.wire) else { return };
+            let calm = session.feed(slice, now);
+            if !calm {
                 self.meter.add(Counter::FloodsStopped, 1);
             }
-            self.serve_later(ConnId::Down(id));
-            self.flush_later(ConnId::Down(id));
+            self.serve_session(id);
+            if !calm {
+                break;
+            }
         }
+        self.flush_later(ConnId::Down(id));
     }
 
     /// The session of this connection is asked for what it has to tell before the callback ends.
@@ -131,6 +139,7 @@ impl Engine {
     }
 
     fn open_stream(&mut self, parent: u32, stream: u32) -> u32 {
+        let id = self.downs.vacant_key() as u32;
         let from = &mut self.downs[parent as usize];
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
@@ -138,6 +147,8 @@ impl Engine {
             wire: DownWire::Stream { parent, stream },
             tls: None,
             hello: false,
+            asked: None,
+            goodbye: false,
             early: from.early,
             local: from.local,
             server: Default::default(),
@@ -148,7 +159,7 @@ impl Engine {
             ip_text: from.ip_text.clone(),
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.downs_left.take(id),
             served: 0,
             proxy_header: false,
             read_closed: false,
@@ -161,7 +172,7 @@ impl Engine {
         });
         let plan = &from.revision.entrypoints[from.peer.entrypoint as usize];
         let last = self.draining || (plan.max_requests > 0 && from.served >= plan.max_requests);
-        let id = self.downs.insert(place) as u32;
+        self.downs.insert(place);
         self.streams += 1;
         if let DownWire::Http2(session) = &mut self.downs[parent as usize].wire {
             session.name(stream, id);
@@ -223,8 +234,8 @@ impl Engine {
         if let Some((session, stream)) = self.stream_of(id) {
             session.close(stream, reset);
         }
-        let Some(mut place) = self.downs.try_remove(id as usize) else { return };
-        self.wheel.clear(&mut place.deadline);
+        let Some(place) = self.downs.try_remove(id as usize) else { return };
+        self.downs_left.keep(id, place.deadline);
         self.streams -= 1;
         if let Some(ex) = place.exchange {
             self.exchanges[ex as usize].orphan = true;

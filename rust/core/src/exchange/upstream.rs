@@ -2,7 +2,7 @@
 
 use super::client::forwarding_lines;
 use super::connection::{pause, Stage, Up, UpWire};
-use super::wheel::{Deadline, Timer};
+use super::wheel::Timer;
 use super::{identity, Action, AfterEof, ConnId, Engine};
 use crate::audit::record::Intent;
 use crate::balance::{share_of, Address, EndpointPlan, ServicePlan, Spoken};
@@ -13,6 +13,7 @@ use crate::message::{BodyLength, Known, Method, Scheme};
 use crate::observe::{attempt_span, Called, Counter};
 use crate::revision::Revision;
 use crate::tls;
+use crate::websocket::Side;
 use std::time::Duration;
 
 /// How long a closed connection may take to swallow what was written to it.
@@ -146,10 +147,13 @@ impl Engine {
         if http2 {
             self.mux_asked(endpoint.key);
         }
-        let up = self.ups.insert(Box::new(Up {
+        let up = self.ups.vacant_key() as u32;
+        self.ups.insert(Box::new(Up {
             wire: UpWire::Http1,
             http2: (http2 || tls.is_some()).then(|| service.http2_limits()),
             tls,
+            greeting: timeout,
+            goodbye: false,
             opening: http2,
             client: Default::default(),
             kept: Vec::new(),
@@ -158,13 +162,13 @@ impl Engine {
             max_head: service.max_head,
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.ups_left.take(up),
             connected: false,
             closing: false,
             read_closed: false,
             served: 0,
             flushing: false,
-        })) as u32;
+        }));
         self.exchanges[ex as usize].up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
         self.actions.push(Action::Connect { up, address: endpoint.address.clone(), timeout });
@@ -191,6 +195,7 @@ impl Engine {
         exchange.sent = None;
         exchange.upstream_failed = false;
         exchange.counted = true;
+        exchange.forget_status();
         self.balancer.started(service, index);
     }
 
@@ -210,6 +215,7 @@ impl Engine {
     /// The connection may carry what it is for.
     pub(super) fn up_open(&mut self, id: u32) {
         let up = &mut self.ups[id as usize];
+        self.wheel.clear(&mut up.deadline);
         let speaks_http2 = match &up.tls {
             None => up.http2.is_some(),
             Some(tls) => tls.facts().is_some_and(|f| f.alpn.as_deref() == Some(b"h2")),
@@ -260,6 +266,7 @@ impl Engine {
             return;
         }
         if let Some(up) = self.ups.try_remove(id as usize) {
+            self.ups_left.keep(id, up.deadline);
             self.pool.closed(up.endpoint);
             if up.opening {
                 self.mux_settled(up.endpoint);
@@ -294,6 +301,8 @@ impl Engine {
         exchange.stage = Stage::Sending;
         self.wheel.clear(&mut self.deadlines[ex as usize].step);
 
+        let http2 = matches!(self.ups[id as usize].wire, UpWire::Stream { .. });
+        exchange.send_call(http2, self.now.mono);
         let head = &exchange.head;
         let mut host = smallvec::SmallVec::<[u8; 64]>::new();
         if let Some(set) = head.fields.get_known(Known::Host) {
@@ -312,6 +321,12 @@ impl Engine {
         let trace = identity::Trace { span_id: attempt_span(exchange.trace.span_id), ..exchange.trace }.traceparent();
         let ip = down.map(|down| &down.ip_text[..]);
         if let UpWire::Stream { parent, .. } = self.ups[id as usize].wire {
+            let exchange = &mut self.exchanges[ex as usize];
+            if exchange.socket.is_none() {
+                // HTTP/2 knows no other upgrade; the request stands without it (RFC 9110 §7.8).
+                exchange.head.upgrade = false;
+            }
+            let exchange = &self.exchanges[ex as usize];
             let end = exchange.request_complete && exchange.body.is_empty() && !exchange.head.upgrade;
             let Some(UpWire::Http2(session)) = self.ups.get_mut(parent as usize).map(|up| &mut up.wire) else { return };
             let opened = session.open(id, &exchange.head, &host, end, |add| {
@@ -319,7 +334,9 @@ impl Engine {
             });
             self.flush_later(ConnId::Up(parent));
             let Some(stream) = opened else {
-                return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
+                // No verdict on the endpoint: it was never asked.
+                self.forget_attempt(ex);
+                return self.refuse(ex, Code::BadRequest, Some("the request cannot be written in HTTP/2"));
             };
             self.ups[id as usize].wire = UpWire::Stream { parent, stream };
         } else {
@@ -384,10 +401,10 @@ impl Engine {
                 return;
             }
             write::chunk_size(self.actions.buffer(conn), range.len());
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
             self.actions.buffer(conn).extend_from_slice(b"\r\n");
         } else {
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
         }
     }
 
@@ -419,7 +436,7 @@ impl Engine {
         }
     }
 
-    fn first_byte_timeout(&self, ex: u32) -> Duration {
+    pub(super) fn first_byte_timeout(&self, ex: u32) -> Duration {
         let exchange = &self.exchanges[ex as usize];
         let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else {
             return Duration::from_secs(60);
@@ -561,9 +578,12 @@ impl Engine {
     pub(super) fn upstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(up) = self.ups.get_mut(id as usize) else { return AfterEof::Close };
         if matches!(up.wire, UpWire::Http2(_)) {
+            up.closing = true;
             self.lose_mux(id);
             return AfterEof::Close;
         }
+        // RFC 9112 §9.8: an end that TLS does not vouch for may be anybody's.
+        let forged = up.tls.is_some() && !up.goodbye;
         let Some(ex) = up.exchange else {
             up.closing = true;
             self.pool.remove(up.endpoint, id);
@@ -575,6 +595,13 @@ impl Engine {
         }
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
             up.read_closed = true;
+            if let Some(after) = self.socket_eof(ex, Side::Upstream) {
+                return after;
+            }
+            if forged {
+                self.tunnel_cut(ex);
+                return AfterEof::Close;
+            }
             let down = self.exchanges[ex as usize].down;
             if self.downs.get(down as usize).is_some_and(|d| d.read_closed) {
                 self.tunnel_end(ex);
@@ -583,7 +610,7 @@ impl Engine {
             self.client_eof(down);
             return AfterEof::KeepOpen;
         }
-        if up.client.closed() {
+        if !forged && up.client.closed() {
             self.answer_end(ex);
         } else {
             let failure = lost_race(up);
@@ -593,8 +620,13 @@ impl Engine {
     }
 
     pub(super) fn upstream_lost(&mut self, id: u32) {
+        match self.ups.get_mut(id as usize) {
+            Some(up) => up.closing = true,
+            None => return,
+        }
         self.lose_mux(id);
         let Some(up) = self.ups.try_remove(id as usize) else { return };
+        self.ups_left.keep(id, up.deadline);
         if up.opening {
             // Not yet greeted.
             self.mux_settled(up.endpoint);
@@ -608,7 +640,10 @@ impl Engine {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.up = None;
             if exchange.stage == Stage::Tunnel {
-                return self.tunnel_end(ex);
+                if !self.socket_gone(ex, Side::Upstream) {
+                    self.tunnel_cut(ex);
+                }
+                return;
             }
             // Without an end of stream first this was a reset, even to an answer that ends with the connection.
             self.attempt_failed(ex, Code::UpstreamReset, lost_race(&up));
@@ -699,7 +734,7 @@ impl Engine {
             return;
         }
         let Some(index) = exchange.endpoint else { return };
-        let failed = code.is_some_and(|c| c != Code::ClientClosed) || status >= 500;
+        let failed = code.is_some_and(|c| c != Code::ClientClosed) || status >= 500 || exchange.call_failed();
         if self.balancer.finished(plan, index, &self.shared, self.now.mono, failed) {
             self.meter.add(Counter::Ejections, 1);
         }
@@ -727,11 +762,7 @@ impl Engine {
                     UpWire::Http1 if up.opening && up.tls.as_ref().is_none_or(|t| t.is_handshaking()) => return,
                     UpWire::Http1 => {}
                 }
-                if up.connected && !up.closing {
-                    up.closing = true;
-                    self.wheel.clear(&mut up.deadline);
-                    self.actions.push(Action::Abort(ConnId::Up(id)));
-                }
+                self.abort_up(id);
             }
         }
     }
@@ -802,6 +833,19 @@ impl Engine {
         }
     }
 
+    /// Ends an endpoint's side at once.
+    pub(super) fn abort_up(&mut self, id: u32) {
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        if matches!(up.wire, UpWire::Stream { .. }) {
+            return self.remove_place(id);
+        }
+        if up.connected && !up.closing {
+            up.closing = true;
+            self.wheel.clear(&mut up.deadline);
+            self.actions.push(Action::Abort(ConnId::Up(id)));
+        }
+    }
+
     pub(super) fn close_up(&mut self, id: u32) {
         if let Some(up) = self.ups.get_mut(id as usize) {
             if matches!(up.wire, UpWire::Stream { .. }) {
@@ -812,6 +856,11 @@ impl Engine {
             }
             if !up.closing && up.connected {
                 up.closing = true;
+                if std::mem::take(&mut up.opening) {
+                    let endpoint = up.endpoint;
+                    self.mux_settled(endpoint);
+                }
+                let up = &mut self.ups[id as usize];
                 self.wheel.set(&mut up.deadline, self.now.mono + UNWRITTEN, Timer::Up(id));
                 self.actions.push(Action::Close(ConnId::Up(id)));
             }

@@ -63,8 +63,11 @@ pub enum ClientEvent {
     Writable {
         owner: u32,
     },
-    /// The endpoint has said how much it takes: requests may be sent.
+    /// Requests may be sent. The endpoint's own limits may come later: what is beyond them is refused, and said to be
+    /// unprocessed.
     Ready,
+    /// The endpoint has said what it takes: [`Client::extended`] is known.
+    Settled,
     /// The connection is over.
     Closed,
 }
@@ -106,8 +109,8 @@ pub struct Client {
     most: u32,
     /// The endpoint takes no new requests.
     draining: bool,
-    /// [`ClientEvent::Ready`] was told.
-    greeted: bool,
+    /// [`ClientEvent::Settled`] was told.
+    settled: bool,
 }
 
 const SESSION: u32 = u32::MAX;
@@ -141,7 +144,7 @@ impl Client {
             blocked: false,
             most: limits.streams,
             draining: false,
-            greeted: false,
+            settled: false,
         }
     }
 
@@ -171,6 +174,19 @@ impl Client {
         }
     }
 
+    /// No request may be sent on it any more, whatever the endpoint says.
+    pub fn abandon(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether the endpoint takes extended CONNECT (RFC 8441 §3); `None` while it has not said.
+    pub fn extended(&self) -> Option<bool> {
+        match &self.state {
+            State::Open { sender, .. } if self.settled => Some(sender.is_extended_connect_protocol_enabled()),
+            _ => None,
+        }
+    }
+
     /// No request will be sent on it any more.
     pub fn is_draining(&self) -> bool {
         self.draining || matches!(self.state, State::Closed)
@@ -188,8 +204,9 @@ impl Client {
         self.ready.is_empty()
     }
 
-    /// Sends a request's head: `authority` as `:authority`, then the fields and the lines that `extra` adds. Returns
-    /// the stream's number; `None`: it cannot be sent here.
+    /// Sends a request's head: `authority` as `:authority`, then the fields and the lines that `extra` adds. An upgrade
+    /// is asked for as RFC 8441 has it, where [`Client::extended`] says so. Returns the stream's number; `None`: it
+    /// cannot be sent here.
     pub fn open(
         &mut self,
         owner: u32,
@@ -201,16 +218,24 @@ impl Client {
         let State::Open { sender, .. } = &mut self.state else { return None };
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
-        *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+        if head.upgrade {
+            *request.method_mut() = Method::CONNECT;
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        } else {
+            *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+        }
         let scheme = if head.scheme == Scheme::Https { "https" } else { "http" };
         *request.uri_mut() = Uri::builder()
             .scheme(scheme)
             .authority(authority)
-            .path_and_query(PathAndQuery::try_from(head.target.as_bytes()).ok()?)
+            .path_and_query(path(head.target.as_bytes())?)
             .build()
             .ok()?;
         convert::append_all(request.headers_mut(), &head.fields);
         request.headers_mut().remove(http::header::HOST);
+        if head.upgrade {
+            request.headers_mut().remove(http::header::SEC_WEBSOCKET_KEY);
+        }
         extra(&mut |name, value| convert::append(request.headers_mut(), name, value));
         let (answer, stream) = sender.send_request(request, end).ok()?;
         let entry = self.streams.vacant_entry();
@@ -252,7 +277,7 @@ impl Client {
                 Poll::Ready(Ok((sender, connection))) => {
                     self.state = State::Open { connection: Box::new(connection), sender };
                     self.session.ring();
-                    (!std::mem::replace(&mut self.greeted, true)).then_some(ClientEvent::Ready)
+                    Some(ClientEvent::Ready)
                 }
                 Poll::Ready(Err(_)) => {
                     self.state = State::Closed;
@@ -260,7 +285,10 @@ impl Client {
                 }
             },
             State::Open { connection, .. } => match Pin::new(connection.as_mut()).poll(&mut cx) {
-                Poll::Pending => None,
+                Poll::Pending => {
+                    let news = self.meter.settled && !std::mem::replace(&mut self.settled, true);
+                    news.then_some(ClientEvent::Settled)
+                }
                 Poll::Ready(_) => {
                     self.state = State::Closed;
                     Some(ClientEvent::Closed)
@@ -404,6 +432,23 @@ impl Client {
         }
         more
     }
+}
+
+/// `:path`. Bytes that our reader lets into a query and the `http` crate does not are escaped; they mean the same.
+fn path(target: &[u8]) -> Option<PathAndQuery> {
+    if let Ok(path) = PathAndQuery::try_from(target) {
+        return Some(path);
+    }
+    let mut escaped = Vec::with_capacity(target.len() + 16);
+    for &b in target {
+        match b {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                escaped.extend_from_slice(format!("%{b:02X}").as_bytes());
+            }
+            b => escaped.push(b),
+        }
+    }
+    PathAndQuery::try_from(escaped).ok()
 }
 
 /// REFUSED_STREAM, or a GOAWAY that left this stream out (RFC 9113 §8.7): sending it again is safe.

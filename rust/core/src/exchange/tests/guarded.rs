@@ -166,19 +166,15 @@ fn encoded_bodies_are_judged_by_their_text() {
             continue;
         }
         let up = world.connected();
-        let sent = world.take_bytes(up);
-        let text_sent = String::from_utf8_lossy(&sent);
-        if text.contains("hush") {
-            assert!(!text_sent.contains("content-encoding") && text_sent.contains("[words:secret]"), "{text_sent}");
-        } else {
-            assert!(text_sent.contains("content-encoding: gzip") && sent.ends_with(&body));
-        }
+        let text_sent = world.take(up);
+        // What was judged is what goes on.
+        let left = if text.contains("hush") { "[words:secret]" } else { "all is well" };
+        assert!(!text_sent.contains("content-encoding") && text_sent.contains(left), "{text_sent}");
         // The answer, too.
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-encoding: gzip\r\ncontent-length";
         world.send(up, [format!("{head}: {}\r\n\r\n", body.len()).as_bytes(), &body].concat());
-        let got = world.take_bytes(client);
-        assert_eq!(got.ends_with(&body), !text.contains("hush"));
-        assert!(!String::from_utf8_lossy(&got).contains("hush-"));
+        let got = world.take(client);
+        assert!(got.contains(left) && !got.contains("hush-") && !got.contains("content-encoding"), "{got}");
         world.assert_at_rest();
     }
 }

@@ -11,15 +11,15 @@ use crate::time::Instant;
 const CALM: Allowance = Allowance { resets: 10_000, idle_frames: 1_000_000 };
 
 /// A client that speaks HTTP/2 to the engine.
-struct Browser {
-    session: Client,
-    conn: ConnId,
-    told: Vec<String>,
-    response: ResponseHead,
+pub struct Browser {
+    pub session: Client,
+    pub conn: ConnId,
+    pub told: Vec<String>,
+    pub response: ResponseHead,
 }
 
 impl Browser {
-    fn open(world: &mut World) -> Browser {
+    pub fn open(world: &mut World) -> Browser {
         let limits = ClientLimits {
             streams: 100,
             stream_window: 65_535,
@@ -35,7 +35,7 @@ impl Browser {
     }
 
     /// Carries bytes both ways until there are none.
-    fn run(&mut self, world: &mut World) {
+    pub fn run(&mut self, world: &mut World) {
         loop {
             while let Some(event) = self.session.next(&mut self.response) {
                 let field = |name: &[u8]| {
@@ -80,31 +80,45 @@ impl Browser {
         stream
     }
 
-    fn has(&self, line: &str) -> bool {
+    /// Extended CONNECT (RFC 8441).
+    pub fn websocket(&mut self, world: &mut World, owner: u32) -> u32 {
+        assert_eq!(self.session.extended(), Some(true));
+        let mut head = RequestHead { upgrade: true, ..RequestHead::default() };
+        head.target.parse(b"/ws", PathOptions::default()).expect("a path");
+        head.fields.append(b"sec-websocket-version", b"13");
+        let stream = self.session.open(owner, &head, b"h", false, |_| {}).expect("opened");
+        self.run(world);
+        stream
+    }
+
+    pub fn has(&self, line: &str) -> bool {
         self.told.iter().any(|t| t == line)
     }
 }
 
 /// An upstream that speaks HTTP/2.
-struct Origin {
-    session: Server,
-    conn: ConnId,
-    seen: Vec<String>,
-    streams: Vec<u32>,
-    request: RequestHead,
+pub struct Origin {
+    pub session: Server,
+    pub conn: ConnId,
+    pub seen: Vec<String>,
+    pub streams: Vec<u32>,
+    pub request: RequestHead,
+    /// Bytes of all requests.
+    pub bytes: Vec<u8>,
 }
 
 impl Origin {
-    fn open(world: &mut World) -> Origin {
+    pub fn open(world: &mut World) -> Origin {
         let limits = ServerLimits { streams: 3, stream_window: 65_535, connection_window: 1 << 20, allowance: CALM };
         let conn = world.connected();
         let session = Server::new(limits, HeadLimits::default(), Instant(0));
-        let mut origin = Origin { session, conn, seen: Vec::new(), streams: Vec::new(), request: Default::default() };
+        let (seen, streams, request, bytes) = Default::default();
+        let mut origin = Origin { session, conn, seen, streams, request, bytes };
         origin.run(world);
         origin
     }
 
-    fn run(&mut self, world: &mut World) {
+    pub fn run(&mut self, world: &mut World) {
         loop {
             while let Some(event) = self.session.next(&mut self.request) {
                 let text = match event {
@@ -114,7 +128,10 @@ impl Origin {
                         let method = self.request.method.as_str();
                         format!("{method} {}", String::from_utf8_lossy(self.request.target.as_bytes()))
                     }
-                    ServerEvent::Data { bytes, .. } => format!("={}", String::from_utf8_lossy(&bytes)),
+                    ServerEvent::Data { bytes, .. } => {
+                        self.bytes.extend_from_slice(&bytes);
+                        format!("={}", String::from_utf8_lossy(&bytes))
+                    }
                     ServerEvent::End { .. } => format!(".{}", self.session.trailers.len()),
                     ServerEvent::Reset { .. } => "!".into(),
                     ServerEvent::Sent { owner } => {
@@ -138,7 +155,19 @@ impl Origin {
         }
     }
 
-    fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
+    /// Agrees to an extended CONNECT.
+    pub fn switch(&mut self, world: &mut World, number: usize) {
+        let head = ResponseHead { status: 200, ..ResponseHead::default() };
+        self.session.head(self.streams[number], &head, |_| {});
+        self.say(world, number, b"");
+    }
+
+    pub fn say(&mut self, world: &mut World, number: usize, bytes: &[u8]) {
+        self.session.data(self.streams[number], bytes);
+        self.run(world);
+    }
+
+    pub fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
         let head = ResponseHead { status: 200, ..ResponseHead::default() };
         let mut fields = Fields::default();
         for (name, value) in trailers {
@@ -152,7 +181,7 @@ impl Origin {
     }
 }
 
-fn h2_upstream(more: &str) -> World {
+pub fn h2_upstream(more: &str) -> World {
     World::with("connect_timeout = \"1s\"", "connect_timeout = \"1s\"\nprotocol = \"http2\"", more)
 }
 
@@ -400,5 +429,45 @@ fn draining_lets_requests_finish_and_takes_no_more() {
     assert!(browser.has("1=hello") && browser.has("1.0"), "{:?}", browser.told);
     world.seconds(3.0);
     assert!(!world.side(browser.conn).open());
+    world.assert_at_rest();
+}
+
+#[test]
+fn nobody_who_waits_is_sent_onto_a_connection_that_is_gone() {
+    let base = super::world::BASE.replace("connect_timeout = \"1s\"", "connect_timeout = \"1s\"\nprotocol = \"http2\"");
+    let mut world = World::new(&base.replace("max_connections = 8", "max_connections = 1"));
+    let clients: Vec<_> = (0..5).map(|_| world.client()).collect();
+    world.send(clients[0], GET);
+    let mut origin = Origin::open(&mut world);
+    // The endpoint takes three at a time, on the one connection there may be: two wait.
+    for client in &clients[1..] {
+        world.send(*client, GET);
+    }
+    origin.run(&mut world);
+    assert_eq!((origin.streams.len(), world.asked.len()), (3, 1));
+    world.reset(origin.conn);
+    // The first is told, those that came onto a used connection and those that waited go onto a new one.
+    assert!(world.take(clients[0]).contains(" 502 "));
+    assert_eq!(world.asked.len(), 2);
+    let mut second = Origin::open(&mut world);
+    for number in 0..4 {
+        second.run(&mut world);
+        second.answer(&mut world, number, b"y", &[]);
+    }
+    for client in &clients[1..] {
+        assert!(world.take(*client).contains("200 OK"));
+    }
+    world.assert_at_rest();
+}
+
+#[test]
+fn what_the_client_may_ask_is_never_the_endpoints_fault() {
+    let mut world = h2_upstream("");
+    let client = world.client();
+    world.send(client, "GET /q?a=<b>|\"c\" HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut origin = Origin::open(&mut world);
+    assert_eq!(origin.seen, ["GET /q?a=%3Cb%3E%7C%22c%22"]);
+    origin.answer(&mut world, 0, b"x", &[]);
+    assert!(world.take(client).contains("200 OK"));
     world.assert_at_rest();
 }

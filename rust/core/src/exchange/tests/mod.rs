@@ -4,6 +4,7 @@ mod answers;
 mod compressed;
 mod deadlines;
 mod durability;
+mod grpc;
 mod guarded;
 mod http2;
 mod interleaved;
@@ -12,6 +13,7 @@ mod plugins;
 mod retries;
 mod streams;
 mod tls;
+mod websocket;
 mod world;
 
 use super::connection::UpWire;

@@ -11,6 +11,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::sync::Arc;
 
 const SECURE: &str = r#"
+[entrypoints.plain]
+address = "127.0.0.1:0"
+
 [entrypoints.raw]
 address = "127.0.0.1:0"
 protocol = "tcp"
@@ -65,9 +68,12 @@ struct Secured {
 
 impl Secured {
     fn new() -> Secured {
+        Secured::with(&format!("{BASE}{SECURE}"))
+    }
+
+    fn with(text: &str) -> Secured {
         let tls = "tls = { hosts.\"guarded.test\" = { client_auth = \"require\", client_ca = \"ca.pem\" } }";
-        let base = BASE.replacen("address = \"127.0.0.1:0\"", &format!("address = \"127.0.0.1:0\"\n{tls}"), 1);
-        let text = format!("{base}{SECURE}");
+        let text = text.replacen("address = \"127.0.0.1:0\"", &format!("address = \"127.0.0.1:0\"\n{tls}"), 1);
         let config: Config = toml::from_str(&text).expect("a configuration");
         let (ca, issuer) = authority();
         let material = Material {
@@ -101,6 +107,10 @@ impl Secured {
         self.serve(conn, &mut session, &mut plain);
         assert_eq!(session.facts().and_then(|f| f.alpn.as_deref()), Some(alpn));
         (conn, session)
+    }
+
+    fn anybody(&self) -> Server {
+        Server::new(self.store.server("web").expect("a plan").clone(), 1_760_000_000)
     }
 
     fn serve(&mut self, conn: ConnId, session: &mut Server, plain: &mut Vec<u8>) {
@@ -348,5 +358,125 @@ fn a_tcp_entrypoint_speaks_first_or_last_and_ends_in_time() {
     assert_eq!(world.side(client).state, State::Aborted);
     assert!(world.take(client).is_empty(), "no HTTP is spoken");
     assert_eq!(world.outcomes(), 2);
+    world.assert_at_rest();
+}
+
+#[test]
+fn large_bodies_of_clear_clients_are_encrypted_towards_the_endpoint() {
+    let text = format!("{BASE}{SECURE}").replace(
+        "endpoints = [\"https://up.test:9443\"]",
+        "endpoints = [\"https://up.test:9443\"]\nprotocol = \"http1\"",
+    );
+    let mut secured = Secured::with(&text);
+    let client = secured.world.client_on("plain", "192.0.2.7").expect("accepted");
+    secured.world.send(client, "POST /secure/a HTTP/1.1\r\nhost: h\r\ncontent-length: 200000\r\n\r\n");
+    let (conn, mut session) = secured.upstream(b"http/1.1");
+    let mut plain = Vec::new();
+    secured.serve(conn, &mut session, &mut plain);
+    // One read, large enough to be passed on by reference.
+    secured.world.send(client, vec![b'S'; 200_000]);
+    let wire = secured.world.take_bytes(conn);
+    assert!(!wire.windows(32).any(|w| w == [b'S'; 32]), "in the clear");
+    session.feed(&wire, &mut plain).expect("sound records");
+    assert_eq!(plain.iter().filter(|b| **b == b'S').count(), 200_000);
+    let mut out = Vec::new();
+    session.send(OK.as_bytes(), &mut out);
+    secured.world.send(conn, &out);
+    assert!(secured.world.take(client).ends_with("hello"));
+    // An answer that ends with its connection ends only where TLS says so.
+    for goodbye in [true, false] {
+        secured.world.send(client, "GET /secure/a HTTP/1.1\r\nhost: h\r\n\r\n");
+        let (conn, mut session) = match secured.world.side(conn).open() {
+            true => (conn, std::mem::replace(&mut session, secured.anybody())),
+            false => secured.upstream(b"http/1.1"),
+        };
+        let mut out = Vec::new();
+        session.send(b"HTTP/1.1 200 OK\r\n\r\npart", &mut out);
+        if goodbye {
+            session.close(&mut out);
+        }
+        secured.world.send(conn, &out);
+        if goodbye {
+            assert!(secured.world.take(client).ends_with("4\r\npart\r\n0\r\n\r\n"));
+        } else {
+            secured.world.eof(conn);
+            assert_eq!(secured.world.side(client).state, State::Aborted);
+        }
+    }
+    secured.world.assert_at_rest();
+}
+
+#[test]
+fn an_endpoint_that_never_shakes_hands_is_given_up_and_asked_again() {
+    let text = format!("{BASE}{SECURE}").replace(
+        "endpoints = [\"https://up.test:9443\"]",
+        "endpoints = [\"https://up.test:9443\"]\nprotocol = \"http2\"\nconnect_timeout = \"1s\"",
+    );
+    let mut secured = Secured::with(&text);
+    let client = secured.world.client_on("plain", "192.0.2.7").expect("accepted");
+    secured.world.send(client, "GET /secure/a HTTP/1.1\r\nhost: h\r\n\r\n");
+    let silent = secured.world.connected();
+    secured.world.seconds(3.0);
+    assert!(secured.world.take(client).contains(" 504 "));
+    assert!(!secured.world.side(silent).open());
+    secured.world.send(client, "GET /secure/a HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_eq!(secured.world.asked.len(), 2, "nobody waits for the silent one");
+    secured.world.connect_failed(false);
+    assert!(secured.world.take(client).contains(" 502 "));
+    secured.world.assert_at_rest();
+}
+
+#[test]
+fn what_was_decrypted_goes_only_to_routes_that_end_tls() {
+    let routes = r#"
+[[tcp_routes]]
+name = "ended"
+entrypoints = ["raw"]
+priority = 5
+match = { sni = "here.test", alpn = "foo" }
+service = "bytes"
+tls = "terminate"
+[[tcp_routes]]
+name = "kept"
+entrypoints = ["raw"]
+priority = 4
+match = { sni = "here.test" }
+service = "bytes"
+"#;
+    let text = format!("{BASE}{SECURE}{routes}").replace("protocol = \"tcp\"", "protocol = \"tcp\"\ntls = {}");
+    let mut secured = Secured::with(&text);
+    for (alpn, ended) in [(&b"foo"[..], true), (b"bar", false)] {
+        let plan = secured.store.client("far").expect("a plan").clone();
+        let session = Client::new(&plan, "here.test", &[alpn]).expect("a session");
+        let conn = secured.world.client_on("raw", "192.0.2.7").expect("accepted");
+        let mut client = Browser { session, conn, plain: Vec::new(), failed: false };
+        client.run(&mut secured.world);
+        if ended && !client.failed {
+            client.send(&mut secured.world, "secret words");
+        }
+        let up = secured.world.connected();
+        let got = secured.world.take_bytes(up);
+        let clear = got.windows(12).any(|w| w == b"secret words");
+        assert_eq!(clear, ended, "{}", String::from_utf8_lossy(&got));
+        assert_eq!(got.first() == Some(&22), !ended, "a handshake record, or what was inside");
+        secured.world.reset(up);
+        secured.world.seconds(1.0);
+    }
+    secured.world.assert_at_rest();
+}
+
+#[test]
+fn bytes_behind_a_split_proxy_header_are_not_lost() {
+    let text = format!("{BASE}{SECURE}")
+        .replace("protocol = \"tcp\"", "protocol = \"tcp\"\nproxy_protocol = [\"192.0.2.0/24\"]");
+    let mut secured = Secured::with(&text);
+    let world = &mut secured.world;
+    let client = world.client_on("raw", "192.0.2.7").expect("accepted");
+    world.send(client, "PROXY TCP4 203.0.113.9 ");
+    world.send(client, "192.0.2.2 1 2\r\nHELLO");
+    let up = world.connected();
+    assert_eq!(world.take(up), "PROXY TCP4 203.0.113.9 0.0.0.0 1 0\r\nHELLO");
+    world.reset(client);
+    assert!(!world.side(up).open());
     world.assert_at_rest();
 }
