@@ -91,8 +91,9 @@ pub fn request(
         Some(n) => BodyLength::Exact(n),
         None => BodyLength::Streamed,
     };
+    // Without :authority the `http` crate keeps no scheme.
     let scheme = parts.uri.scheme_str().unwrap_or_default().as_bytes();
-    if tunnel.is_none() && !scheme.first().is_some_and(u8::is_ascii_alphabetic) {
+    if parts.uri.authority().is_some() && !scheme.first().is_some_and(u8::is_ascii_alphabetic) {
         return Err(Violation::bad("malformed :scheme"));
     }
     let target = parts.uri.path_and_query().map_or("", |t| t.as_str());
