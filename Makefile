@@ -55,10 +55,26 @@ test: dev packages lint test-rust test-python  ## Every test: linters, types, ca
 
 .PHONY: packages
 packages:
-	@.ci/need nginx:nginx-light haproxy wrk valgrind curl h2load:nghttp2-client
+	@.ci/need nginx:nginx-light haproxy caddy node:nodejs go:golang-go wrk valgrind curl openssl \
+		h2load:nghttp2-client slowhttptest promtool:prometheus
 	@[ -x $(BIN)/pebble-challtestsrv ] || { .ci/need go:golang-go && $(GO_INSTALL) $(PEBBLE)/pebble@$(PEBBLE_VERSION) \
 		&& $(GO_INSTALL) $(PEBBLE)/pebble-challtestsrv@$(PEBBLE_VERSION); }
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || .ci/need --package libfaketime
+
+SECONDS ?= 60
+CARGO_FUZZ := $(BIN)/cargo-fuzz
+
+$(CARGO_FUZZ): $(VENV)/.stamp-python
+	@.ci/need c++:g++
+	cargo install --quiet --locked --root $(VENV) cargo-fuzz
+
+.PHONY: fuzz
+fuzz: dev $(CARGO_FUZZ)  ## Every fuzz target, SECONDS=60 for all together
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+.PHONY: differential
+differential: dev packages  ## pygate and its peers before five origins: who reads a request how
+	$(BIN)/python -m tests.differential
 
 .PHONY: lint
 lint: $(EXTENSION)  ## rustfmt, clippy, ruff, mypy

@@ -75,6 +75,7 @@ class HealthTarget(TypedDict):
     port: int
     socket: str
     host_header: str
+    tls: bool
     path: str | None
     grpc: str | None
     interval: float
@@ -304,6 +305,9 @@ class Gateway:
         plugin: Callable[[int, int, bool], None] | None = None,
         tls: TlsStore | None = None,
     ) -> None: ...
+    def use_loop(self, event_loop: asyncio.AbstractEventLoop) -> None:
+        """Answers of one turn of the loop leave together from now on."""
+    def flush(self) -> None: ...
     def acceptor(self, entrypoint: str) -> Acceptor: ...
     def publish(self, revision: Revision, tls: TlsStore | None = None) -> None: ...
     def publish_tls(self, tls: TlsStore) -> None: ...

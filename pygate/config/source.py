@@ -30,7 +30,7 @@ Stamps = dict[Path, tuple[int, int, int]]
 def stamps(files: list[Path], directories: list[Path]) -> Stamps:
     """The present state of these files and of all `*.toml` in the directories."""
     found: Stamps = {}
-    for path in [*files, *(p for d in directories if d.is_dir() for p in sorted(d.glob("*.toml")))]:
+    for path in [*files, *(p for d in directories if _is_directory(d) for p in sorted(d.glob("*.toml")))]:
         try:
             state = path.stat()
             found[path] = (state.st_ino, state.st_size, state.st_mtime_ns)
@@ -75,7 +75,9 @@ def read(path: Path) -> Source:
 
 
 def _read_any(source: Source, path: Path, trail: list[Path], named_at: Place | None) -> None:
-    if path.is_dir():
+    if (reason := _unusable(path)) is not None:
+        source.problems.append(Problem("", f"`{path}` cannot be read: {reason}", place=named_at))
+    elif path.is_dir():
         source.directories.append(path)
         source.stamps |= stamps([], [path])
         members = sorted(p for p in path.glob("*.toml") if p.is_file())
@@ -87,6 +89,22 @@ def _read_any(source: Source, path: Path, trail: list[Path], named_at: Place | N
             _read_file(source, member, trail, named_at)
     else:
         _read_file(source, path, trail, named_at)
+
+
+def _unusable(path: Path) -> str | None:
+    """Why no file can have this name – a NUL in it, too long – or None."""
+    try:
+        path.is_dir()
+        path.resolve()
+    except OSError as e:
+        return e.strerror
+    except ValueError as e:
+        return str(e)
+    return None
+
+
+def _is_directory(path: Path) -> bool:
+    return _unusable(path) is None and path.is_dir()
 
 
 def _read_file(source: Source, path: Path, trail: list[Path], named_at: Place | None) -> None:
@@ -149,6 +167,9 @@ def _take_includes(source: Source, part: Source) -> list[str]:
 def _include(source: Source, base: Path, pattern: str, trail: list[Path], named_at: Place | None) -> None:
     if not glob.has_magic(pattern):
         _read_any(source, base / pattern, trail, named_at)
+        return
+    if "\0" in pattern:
+        source.problems.append(Problem("", f"`{pattern}` cannot be read: embedded null byte", place=named_at))
         return
     found = sorted(base / name for name in glob.glob(pattern, root_dir=base, recursive=True))
     around = {p.parent for p in found} | {(base / pattern).parent}

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ import grpc
 
 if TYPE_CHECKING:
     from pygate._core import HealthTarget
+    from pygate.control.health_tls import EndpointTls
 
 METHOD = "/grpc.health.v1.Health/Check"
 SERVING = 1
@@ -30,8 +32,11 @@ STATUSES = {0: "UNKNOWN", SERVING: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKN
 MAX_ANSWER = 4096
 
 
-async def serving(target: HealthTarget, service: str) -> str:
-    """Asks an endpoint about `service`; returns why it is not serving, or an empty string."""
+async def serving(target: HealthTarget, service: str, tls: EndpointTls | None = None) -> str:
+    """Asks an endpoint about `service`; returns why it is not serving, or an empty string.
+
+    Over TLS grpcio always verifies and knows no pins: a service that turns that off is not asked, and says so.
+    """
     options: list[tuple[str, str | int]] = [
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
@@ -41,7 +46,17 @@ async def serving(target: HealthTarget, service: str) -> str:
         ("grpc.default_authority", target["host_header"]),
         ("grpc.primary_user_agent", "pygate-health"),
     ]
-    async with grpc.aio.insecure_channel(address(target), options=options) as channel:
+    if tls is None:
+        made = grpc.aio.insecure_channel(address(target), options=options)
+    elif tls.service.get("insecure_skip_verify") or tls.service.get("pins"):
+        return "the gRPC health check cannot skip verification or check pins: use `health.path`"
+    else:
+        roots, key, chain = await asyncio.to_thread(tls.files)
+        options.append(("grpc.ssl_target_name_override", tls.server_name(target["host"])))
+        made = grpc.aio.secure_channel(
+            address(target), grpc.ssl_channel_credentials(roots, key, chain), options=options
+        )
+    async with made as channel:
         check = channel.unary_unary(METHOD, request_serializer=request, response_deserializer=bytes)
         try:
             answer = await check(service, timeout=target["timeout"])

@@ -20,11 +20,13 @@ import random
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from pygate import _core
+from pygate.control.health_tls import EndpointTls, endpoints
 
 if TYPE_CHECKING:
     from pygate._core import HealthTarget, Shared
@@ -53,7 +55,7 @@ async def run(control: Control) -> None:
     loaded = control.loaded
     try:
         while True:
-            checker.update(loaded.json)
+            checker.update(loaded.json, loaded.base)
             loaded = await control.changed_from(loaded.revision)
     finally:
         await checker.close()
@@ -87,14 +89,18 @@ class HealthChecker:
         self._shared = shared
         self._watches: dict[int, _Watch] = {}
         self._parallel = asyncio.Semaphore(PARALLEL)
+        self._tls: dict[str, EndpointTls] = {}
 
-    def update(self, config: bytes | dict[str, Any]) -> None:
+    def update(self, config: bytes | dict[str, Any], base: Path = Path()) -> None:
         """Follows a configuration (JSON, or the value of it). Endpoints that stay keep what is known about them.
+
+        `base`: where paths in it are relative to.
 
         Raises `ValueError`, changing nothing, when it is not a configuration.
         """
         text = config if isinstance(config, bytes) else orjson.dumps(config)
         targets = {target["key"]: target for target in _core.health_targets(text)}
+        self._tls = endpoints(orjson.loads(text), base) if any(t["tls"] for t in targets.values()) else {}
         for key in self._watches.keys() - targets.keys():
             self._watches.pop(key).task.cancel()
             self._shared.set_health(key, None)
@@ -127,7 +133,7 @@ class HealthChecker:
         while True:
             begun = time.monotonic()
             async with self._parallel:
-                reason = await check(target)
+                reason = await check(target, self._tls.get(target["service"]) if target["tls"] else None)
             self._judge(target, status, reason)
             period = target["interval"] * random.uniform(1 - JITTER, 1 + JITTER)
             await asyncio.sleep(max(0.0, begun + period - time.monotonic()))
@@ -155,17 +161,17 @@ class _Watch:
     task: asyncio.Task[None]
 
 
-async def check(target: HealthTarget) -> str:
-    """Checks one endpoint once; returns why it failed, or an empty string."""
+async def check(target: HealthTarget, tls: EndpointTls | None = None) -> str:
+    """Checks one endpoint once, over TLS if `tls` says how; returns why it failed, or an empty string."""
     try:
         async with asyncio.timeout(target["timeout"]):
             if target["grpc"] is None:
-                await _probe(target)
+                await _probe(target, tls)
             else:
                 # Imported where it is used: grpcio is big, and most gateways check over HTTP.
                 from pygate.control.grpc_health import serving
 
-                reason = await serving(target, target["grpc"])
+                reason = await serving(target, target["grpc"], tls)
                 if reason:
                     raise Unhealthy(reason)
     except TimeoutError:
@@ -175,8 +181,18 @@ async def check(target: HealthTarget) -> str:
     return ""
 
 
-async def _probe(target: HealthTarget) -> None:
-    if target["socket"]:
+async def _probe(target: HealthTarget, tls: EndpointTls | None) -> None:
+    if tls is not None:
+        context = await asyncio.to_thread(tls.context)
+        name = tls.server_name(target["host"])
+        reader, writer = await asyncio.open_connection(
+            target["host"], target["port"], limit=MAX_HEAD, ssl=context, server_hostname=name
+        )
+        session = writer.get_extra_info("ssl_object")
+        if not tls.pinned(session.getpeercert(binary_form=True) or b""):
+            writer.transport.abort()
+            raise Unhealthy("the endpoint's key is none of those pinned")
+    elif target["socket"]:
         reader, writer = await asyncio.open_unix_connection(target["socket"], limit=MAX_HEAD)
     else:
         reader, writer = await asyncio.open_connection(target["host"], target["port"], limit=MAX_HEAD)

@@ -32,7 +32,7 @@ DEFAULT_DRAIN = 30.0
 class Service(Protocol):
     """What a worker does for the link."""
 
-    async def publish(self, revision: str, directory: Path) -> None:
+    async def publish(self, revision: str, directory: Path, material: Path, alone: bool) -> None:
         """Compiles and puts in force; the first one also starts listening. Raises to refuse."""
 
     async def drain(self, timeout: float) -> None:
@@ -96,7 +96,12 @@ class WorkerLink:
                     break
                 if kind == "publish":
                     material = str(body.get("material", ""))
-                    await self._publish(str(body["revision"]), Path(str(body["path"])), Path(material or os.devnull))
+                    await self._publish(
+                        str(body["revision"]),
+                        Path(str(body["path"])),
+                        Path(material or os.devnull),
+                        bool(body.get("alone")),
+                    )
                 elif kind == "drain":
                     waiting.cancel()
                     await self._drain(float(body.get("timeout", DEFAULT_DRAIN)))
@@ -117,10 +122,10 @@ class WorkerLink:
         # In its turn: a publish that came before may still be under way.
         self._jobs.put_nowait(("orphaned", {}))
 
-    async def _publish(self, revision: str, directory: Path, material: Path) -> None:
+    async def _publish(self, revision: str, directory: Path, material: Path, alone: bool) -> None:
         first = not self._revision
         try:
-            await self._service.publish(revision, directory, material)
+            await self._service.publish(revision, directory, material, alone)
         except Exception as e:
             self._send("refused", {"revision": revision, "error": _reason(e)})
             return

@@ -41,6 +41,10 @@ class WorkerError(Exception):
     """A revision that workers refuse, or workers that do not start."""
 
 
+class Superseded(WorkerError):
+    """Certificates of a revision that another one has taken over from."""
+
+
 class Supervisor:
     """All workers of one gateway."""
 
@@ -141,38 +145,48 @@ class Supervisor:
                 self.material = before
                 raise
 
-    async def certificates(self, material: Path) -> None:
-        """Puts certificates in force in every worker; raises `WorkerError` with the old ones still in force."""
-        if self._revision is None or material == self.material:
-            return
-        await self.publish(*self._revision, material)
+    async def certificates(self, material: Path, revision: str) -> None:
+        """Puts certificates in force in every worker; raises `WorkerError` with the old ones still in force.
 
-    async def _publish(self, revision: str, directory: Path) -> None:
+        They were made for `revision`: raises `Superseded` when that is not in force any more.
+        """
+        async with self._publishing:
+            if self._revision is None or self._revision[0] != revision:
+                raise Superseded(f"revision {revision} is no longer in force")
+            if material == self.material:
+                return
+            before, self.material = self.material, material
+            try:
+                await self._publish(*self._revision, alone=True)
+            except WorkerError:
+                self.material = before
+                raise
+
+    async def _publish(self, revision: str, directory: Path, alone: bool = False) -> None:
+        """`alone`: of this revision, only the certificates are new."""
         targets = [w for w in self.current if w.state is State.READY]
         before, self._revision = self._revision, (revision, directory)
         try:
             if targets:
-                await self._apply(targets[0])
+                await self._apply(targets[0], alone)
         except WorkerError:
             self._revision = before
             raise
-        results = await asyncio.gather(
-            *(self._apply(w) for w in targets[1:]), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._apply(w, alone) for w in targets[1:]), return_exceptions=True)
         for worker, result in zip(targets[1:], results, strict=True):
             if isinstance(result, BaseException) and worker.state is not State.GONE:
                 log.error("worker %d (process %d) is replaced: %s", worker.slot, worker.pid, result)
                 worker.kill()
-        # Workers that were just starting may have been given the revision before.
+        # Workers that were just starting may have been given the revision, or the certificates, before.
         for worker in self.current:
-            if worker not in targets and worker.revision != revision:
-                worker.send("publish", self._order())
+            if worker not in targets and (alone or worker.revision != revision):
+                worker.send("publish", self._order(alone))
 
-    def _order(self) -> Message:
+    def _order(self, alone: bool = False) -> Message:
         """The message that puts in force what is to be."""
         assert self._revision is not None
         revision, directory = self._revision
-        return {"revision": revision, "path": str(directory), "material": str(self.material or "")}
+        return {"revision": revision, "path": str(directory), "material": str(self.material or ""), "alone": alone}
 
     def drain_one(self, worker: WorkerProcess) -> None:
         """Drains a worker, and kills it when it takes too long."""
@@ -242,9 +256,9 @@ class Supervisor:
         worker.send("publish", self._order())
         return worker
 
-    async def _apply(self, worker: WorkerProcess) -> None:
+    async def _apply(self, worker: WorkerProcess, alone: bool) -> None:
         done = self._waiting[worker] = asyncio.get_running_loop().create_future()
-        worker.send("publish", self._order())
+        worker.send("publish", self._order(alone))
         try:
             async with asyncio.timeout(APPLY_TIMEOUT):
                 await done

@@ -16,6 +16,8 @@ async def serve(launch: Launch) -> None:
     service = Service(launch.slot, launch.shared, launch.listeners)
     # What exists now lives as long as the process: the collector need not look at it again.
     gc.freeze()
+    # No request makes cycles (a protocol and its transport are parted at their end): looking for some seldom pays.
+    gc.set_threshold(50_000, 50, 100)
     await WorkerLink(launch, service).run()
 
 

@@ -44,12 +44,13 @@ class Service:
         self._plugins = PluginDoor()
         self._revision = ""
 
-    async def publish(self, revision: str, directory: Path, material: Path) -> None:
+    async def publish(self, revision: str, directory: Path, material: Path, alone: bool = False) -> None:
         """Compiles `directory` off the loop and puts it in force; the first revision also starts listening.
 
-        `material`: the certificates (`core::tls::Material`, JSON). A revision that is in force already only takes these.
+        `material`: the certificates (`core::tls::Material`, JSON). `alone`: a revision that is in force already takes
+        only these; without it the same revision is compiled anew, since a secret behind a reference may have changed.
         """
-        if self._gateway is not None and revision == self._revision:
+        if alone and self._gateway is not None and revision == self._revision:
             self._gateway.publish_tls(await asyncio.to_thread(self._secure, directory, material))
             return
         compiled, plugins = await asyncio.to_thread(_compile, revision, directory)
@@ -62,6 +63,7 @@ class Service:
             return
         loop = asyncio.get_running_loop()
         self._gateway = gateway = _core.Gateway(self._shared, self._slot, compiled, self._connect, self._plugins, tls)
+        gateway.use_loop(loop)
         self._plugins.gateway = gateway
         loop.add_reader(gateway.audit_fd, gateway.audit_ready)
         self._tick(loop, gateway)

@@ -13,7 +13,7 @@ import orjson
 
 from pygate.config.problem import Problem
 from pygate.control.certificates.keeper import Keeper
-from pygate.control.supervisor import WorkerError
+from pygate.control.supervisor import Superseded, WorkerError
 
 
 class Loaded:
@@ -35,11 +35,14 @@ class Supervisor:
     def __init__(self) -> None:
         self.paths: list[Path] = []
         self.refuse = ""
+        self.superseded: set[str] = set()
         #: Seconds a worker takes.
         self.slow = 0.0
 
-    async def certificates(self, path: Path) -> None:
+    async def certificates(self, path: Path, revision: str) -> None:
         await asyncio.sleep(self.slow)
+        if revision in self.superseded:
+            raise Superseded(f"revision {revision} is no longer in force")
         if self.refuse:
             raise WorkerError(self.refuse)
         self.paths.append(path)

@@ -193,6 +193,27 @@ def test_another_configuration_is_followed(tmp_path: Path, authority: Authority)
     asyncio.run(scenario())
 
 
+def test_certificates_of_one_configuration_are_never_put_under_another(tmp_path: Path, authority: Authority) -> None:
+    """While a reload is under way, workers have a configuration that this process does not count as in force yet."""
+
+    async def scenario() -> None:
+        control = Control(CONFIG, tmp_path, tmp_path / "run")
+        authority.issue("shop.example.com").write(tmp_path, "shop")
+        authority.issue("b.example.com").write(tmp_path, "b")
+        async with keeping(control) as kept:
+            await until(lambda: control.supervisor.paths, "the first material")
+            control.supervisor.superseded.add("r1")
+            authority.issue("two.example.com").write(tmp_path, "shop")
+            asking = asyncio.create_task(kept.refresh("meanwhile"))
+            await asyncio.sleep(0.5)
+            assert not asking.done() and len(control.supervisor.paths) == 1
+            control.change({"certificates": {"b": {"cert": "b.crt", "key": "b.key"}}})
+            assert await asking
+            assert control.names() == ["b.example.com"] and kept.counts["failed"] == 0
+
+    asyncio.run(scenario())
+
+
 def test_the_duty_sleeps_until_tls_is_configured_and_makes_ticket_keys(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

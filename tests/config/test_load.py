@@ -44,6 +44,13 @@ def test_directory_is_read_in_name_order(tmp_path: Path) -> None:
     assert loaded.setting("workers", "drain_timeout") == "30s"
 
 
+@pytest.mark.parametrize("name", ["a\\u0000b", "a\\u0000*", "x" * 300, "x" * 300 + "/*.toml", "y/" * 3000 + "a.toml"])
+def test_include_of_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    write(tmp_path, main=f'include = ["{name}"]\n' + SERVICE + route("one"))
+    problems = load(tmp_path / "main.toml").problems
+    assert [str(p.place).rsplit("/", 1)[-1] for p in problems] == (["main.toml:1:12"] if "x/*" not in name else [])
+
+
 def test_include_of_globs_files_and_directories(tmp_path: Path) -> None:
     write(
         tmp_path,

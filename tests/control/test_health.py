@@ -308,7 +308,7 @@ def test_targets_follow_the_configuration(shared: _core.Shared) -> None:
     value = config(["http://h:1", "unix:/run/x"])
     value["services"]["s"]["endpoints"] += [{"url": "http://idle", "weight": 0}]
     value["services"]["unchecked"] = {"endpoints": ["http://h:2"]}
-    value["services"]["broken"] = {"endpoints": ["https://h"], "health": {"path": "/"}}
+    value["services"]["broken"] = {"endpoints": ["ftp://h"], "health": {"path": "/"}}
     value["services"]["plain"] = {"endpoints": ["http://[::1]"], "health": {"path": "/up"}}
     found = {t["endpoint"]: t for t in _core.health_targets(orjson.dumps(value))}
     assert set(found) == {"h:1", "unix:/run/x", "[::1]:80"}

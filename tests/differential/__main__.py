@@ -1,4 +1,4 @@
-"""The same requests through pygate and its peers to different origins: does anyone see one more, or another, than meant?
+"""The same requests through pygate and its peers to different origins: does any see more, or others, than were meant?
 
 `python -m tests.differential [--quick] [--json FILE] [--report FILE] [--proxies a,b] [--origins a,b] [--entry NAME]`
 
@@ -8,11 +8,12 @@ Ends with 1 when pygate and an origin disagree, with 2 when the run could not be
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 from tests.differential import corpus, report
-from tests.differential.run import run
+from tests.differential.run import Result, run
 from tests.differential.servers import ORIGINS, PROXIES, StartError, versions
 
 #: Seconds that a run may take.
@@ -35,6 +36,8 @@ def main() -> int:
     origins = (options.origins or (QUICK_ORIGINS if options.quick else ",".join(ORIGINS))).split(",")
     if unknown := [name for name in [*proxies, *origins] if name not in (*PROXIES, *ORIGINS)]:
         parser.error(f"there is no {unknown[0]}: proxies are {', '.join(PROXIES)}, origins {', '.join(ORIGINS)}")
+    # Asked to end, it ends what it has started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         result = run(entries, proxies, origins, QUICK if options.quick else WHOLE, say=_say)
     except (StartError, RuntimeError) as e:
@@ -61,7 +64,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _table(result: report.Result, proxies: list[str]) -> str:
+def _table(result: Result, proxies: list[str]) -> str:
     numbers = report.summary(result)
     columns = ("served", "refused", "closed", "silent")
     kinds = ("smuggled", "crossed", "differs", "stricter")

@@ -1,11 +1,11 @@
 """The requests of the differential test: hostile framings, connections and targets, and ordinary ones beside them.
 
-An entry is what one client sends on one connection. Every request in it – the ones that only a fooled parser sees, too –
-carries `TAG` in its target and in `x-tag`; the runner puts a number of the same length in its place, so that whatever an
-origin has parsed can be traced back. Lengths stay right because the number is as long as `TAG` is.
+An entry is what one client sends on one connection. Every request in it – the ones that only a fooled parser sees,
+too – carries `TAG` in its target and in `x-tag`; the runner puts a number of the same length in its place, so that
+whatever an origin has parsed can be traced back. Lengths stay right because the number is as long as `TAG` is.
 
-Sections follow the catalogue of attacks in tests/hostile; what is generated here varies one thing at a time: a length, a
-coding, a chunk line, a line end, a field name.
+Sections follow the catalogue of attacks in tests/hostile; what is generated here varies one thing at a time: a length,
+a coding, a chunk line, a line end, a field name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def tag(number: int) -> bytes:
 
 
 def head(
-    *fields: bytes, method: bytes = b"POST", target: bytes = b"/" + TAG, version: bytes = b"HTTP/1.1", end: bytes = b"\r\n"
+    *fields: bytes,
+    method: bytes = b"POST",
+    target: bytes = b"/" + TAG,
+    version: bytes = b"HTTP/1.1",
+    end: bytes = b"\r\n",
 ) -> bytes:
     """A request head with Host and tag, and the raw field lines given."""
     lines = [method + b" " + target + b" " + version, b"Host: test", b"X-Tag: " + TAG, *fields]
@@ -268,9 +272,7 @@ def _codings() -> Iterator[Entry]:
         )
     for version in (b"HTTP/1.0", b"HTTP/1.2", b"HTTP/1.10", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.", b"http/1.1"):
         fields = (b"Transfer-Encoding: chunked", b"Connection: keep-alive")
-        yield Entry(
-            f"coding: chunked in {version.decode()}", "coding", head(*fields, version=version) + chunks(HIDDEN)
-        )
+        yield Entry(f"coding: chunked in {version.decode()}", "coding", head(*fields, version=version) + chunks(HIDDEN))
 
 
 def _chunk_lines() -> Iterator[Entry]:
@@ -592,6 +594,7 @@ def _targets() -> Iterator[Entry]:
 
 def _connections() -> Iterator[Entry]:
     hidden = b"%d" % len(HIDDEN)
+    coded = b"Transfer-Encoding: chunked"
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     h2c = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
     websocket = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13",
@@ -600,7 +603,7 @@ def _connections() -> Iterator[Entry]:
     for name, raw in (
         ("names Host", head(b"Connection: Host", method=b"GET")),
         ("names Content-Length", head(b"Connection: Content-Length", b"Content-Length: " + hidden) + HIDDEN),
-        ("names Transfer-Encoding", head(b"Connection: Transfer-Encoding", b"Transfer-Encoding: chunked") + chunks(HIDDEN)),
+        ("names Transfer-Encoding", head(b"Connection: Transfer-Encoding", coded) + chunks(HIDDEN)),
         ("names x-fresh-id", head(b"Connection: X-Fresh-Id, X-Request-Id", method=b"GET")),
         ("names a field", head(b"Connection: X-Hop", b"X-Hop: 1", method=b"GET")),
         ("close", head(b"Connection: close", method=b"GET")),

@@ -113,7 +113,8 @@ def _ids(seen: Seen, field_name: str) -> list[str]:
 
 
 def _smuggled(evidence: Evidence, proxy: str, origin: str, field_name: str) -> list[Finding]:
-    found, first = [], {}
+    found: list[Finding] = []
+    first: dict[str, Seen] = {}
     for seen in evidence.seen.get((proxy, origin), []):
         entry = _name(evidence, min(tags(seen), default=-1))
         ids = _ids(seen, field_name)

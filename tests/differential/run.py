@@ -1,8 +1,8 @@
 """One run: start everything, send the corpus through every pair, gather what was seen.
 
-Pairs run beside one another, entries of a pair one after the other, so that what follows an entry on a pooled connection
-is known. A probe of its own connection follows every entry that came near the origin: it is the victim that would notice
-a connection out of step.
+Pairs run beside one another, entries of a pair one after the other, so that what follows an entry on a pooled
+connection is known. A probe of its own connection follows every entry that came near the origin: it is the victim that
+would notice a connection out of step.
 """
 
 from __future__ import annotations

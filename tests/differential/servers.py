@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,8 +73,12 @@ class Stage:
                 running.process.wait_for_port(port)
 
     def stop(self) -> None:
-        """Ends everything that was started, proxies first."""
-        for running in [*self.proxies.values(), *self.origins.values()]:
+        """Ends everything that was started: all are asked to, then each that does not is made to."""
+        everything = [*self.proxies.values(), *self.origins.values()]
+        for running in everything:
+            if running.process.process.poll() is None:
+                running.process.signal(signal.SIGTERM)
+        for running in everything:
             running.process.stop()
 
     def port(self, proxy: str, origin: str) -> int:

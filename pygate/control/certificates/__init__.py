@@ -42,15 +42,17 @@ def examine(loaded: Loaded) -> tuple[list[Problem], list[Problem]]:
     return _located(loaded, found)
 
 
-def prepare(loaded: Loaded, run_dir: Path) -> Path:
-    """Reads and stages the certificates of a configuration; returns what workers read. Blocks.
+def prepare(loaded: Loaded, run_dir: Path) -> Path | None:
+    """Reads and stages the certificates of a configuration; returns what workers read, if it is anything. Blocks.
 
     Raises `ConfigError` with what is wrong, `OSError` when the run directory cannot be written.
     """
-    from pygate.control.certificates.gather import Gathered, gather
+    if not settings.concerned(loaded.value):
+        return None
+    from pygate.control.certificates.gather import gather
     from pygate.control.certificates.staging import stage
 
-    found = gather(loaded.value, loaded.base, run_dir) if settings.concerned(loaded.value) else Gathered()
+    found = gather(loaded.value, loaded.base, run_dir)
     material = found.material()
     if not found.problems:
         found.problems += compiled(loaded.json, material)

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from pygate.control.certificates.gather import Entry, Gathered, gather, stamp
 from pygate.control.certificates.renewal import Renewer
 from pygate.control.certificates.staging import stage
 from pygate.control.certificates.stapling import Stapler
-from pygate.control.supervisor import WorkerError
+from pygate.control.supervisor import Superseded, WorkerError
 from pygate.telemetry.families import Family, Point
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ STEP = 50
 LOOK_EVERY = 5000
 #: Seconds given to whoever writes certificate and key one after the other, before what is there is called wrong.
 SETTLE = 1.0
+#: Times it is gathered for another configuration than the one in force, and the longest wait for that to be over.
+SUPERSEDED = 30
+SUPERSEDED_PAUSE = 2.0
 #: Seconds between two looks for work with authorities and responders.
 WORK_EVERY = 30.0
 
@@ -75,26 +79,37 @@ class Keeper:
         A certificate that is broken on disk does not make that false: the one before it is part of what there is.
         """
         async with self._gathering:
-            loaded = self.control.loaded
-            fresh = await self._gather(loaded)
-            if fresh.failed and self.path is not None:
-                await asyncio.sleep(SETTLE)
+            for _ in range(SUPERSEDED):
                 loaded = self.control.loaded
-                fresh = await self._gather(loaded)
-            good = self._keep_old(fresh)
-            material = fresh.material()
-            wrong = await asyncio.to_thread(compiled, loaded.json, material)
-            fresh.problems += wrong
-            self._tell(loaded, fresh)
-            self.seen = fresh
-            in_force = not wrong and await self._hand_over(material, why, len(fresh.entries))
-            if in_force:
-                self.gathered = fresh
-            self._behind = not in_force
-            if not (good and in_force):
-                self.counts["failed"] += 1
-            self._work.set()
-            return in_force
+                try:
+                    return await self._refresh(loaded, why)
+                except Superseded:
+                    # Another configuration is being put in force, or was tried in vain.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(SUPERSEDED_PAUSE):
+                            await self.control.changed_from(loaded.revision)
+            self._behind = True
+            return False
+
+    async def _refresh(self, loaded: Loaded, why: str) -> bool:
+        fresh = await self._gather(loaded)
+        if fresh.failed and self.path is not None:
+            await asyncio.sleep(SETTLE)
+            fresh = await self._gather(loaded)
+        good = self._keep_old(fresh)
+        material = fresh.material()
+        wrong = await asyncio.to_thread(compiled, loaded.json, material)
+        fresh.problems += wrong
+        in_force = not wrong and await self._hand_over(loaded, material, why, len(fresh.entries))
+        self._tell(loaded, fresh)
+        self.seen = fresh
+        if in_force:
+            self.gathered = fresh
+        self._behind = not in_force
+        if not (good and in_force):
+            self.counts["failed"] += 1
+        self._work.set()
+        return in_force
 
     async def follow(self) -> None:
         """Gathers at the start and whenever another configuration is in force."""
@@ -153,12 +168,14 @@ class Keeper:
     async def _gather(self, loaded: Loaded) -> Gathered:
         return await asyncio.to_thread(gather, loaded.value, loaded.base, self.control.run_dir)
 
-    async def _hand_over(self, material: bytes, why: str, count: int) -> bool:
+    async def _hand_over(self, loaded: Loaded, material: bytes, why: str, count: int) -> bool:
         try:
             path = await asyncio.to_thread(stage, self.control.run_dir, material, self.path)
             if path == self.path:
                 return True
-            await self.control.supervisor.certificates(path)
+            await self.control.supervisor.certificates(path, loaded.revision)
+        except Superseded:
+            raise
         except (WorkerError, OSError) as e:
             log.error("certificates (%s): the workers do not take them, the old stay: %s", why, e)
             return False

@@ -201,6 +201,8 @@ fn audit_encode() {
         parent_span_id: [0; 8],
         sampled: false,
         user_agent: b"bench/1",
+        tls: "",
+        client_cert: "",
     };
     let outcome = Outcome {
         exchange: [7; 16],

@@ -137,7 +137,9 @@ fn six(ip: IpAddr) -> [u8; 16] {
 mod tests {
     #[test]
     fn what_is_written_reads_back() {
-        for (client, to) in [("192.0.2.1:7", "10.0.0.1:443"), ("[2001:db8::1]:65535", "[::1]:1"), ("1.2.3.4:5", "[::1]:9")] {
+        for (client, to) in
+            [("192.0.2.1:7", "10.0.0.1:443"), ("[2001:db8::1]:65535", "[::1]:1"), ("1.2.3.4:5", "[::1]:9")]
+        {
             let (client, to): (SocketAddr, SocketAddr) = (client.parse().unwrap(), to.parse().unwrap());
             for write in [write_v1, write_v2] {
                 let mut out = Vec::new();

@@ -215,7 +215,9 @@ impl Revision {
             if let Some(service) = service.map(|s| &services[s as usize]) {
                 if service.endpoints.iter().any(|e| e.spoken == Spoken::Bytes) {
                     let text = format!("service {:?} has tcp:// endpoints", service.name);
-                    problems.push(Problem::new(at("service"), text).expected("a service with http:// or https:// endpoints"));
+                    problems.push(
+                        Problem::new(at("service"), text).expected("a service with http:// or https:// endpoints"),
+                    );
                 }
             }
         }
@@ -257,7 +259,16 @@ impl Revision {
                 }),
             });
         }
-        let tcp = TcpTable::compile(config, first_tcp, &names).map_err(|found| problems.extend(found)).unwrap_or_default();
+        for (name, e) in config.entrypoints.iter().filter(|(_, e)| e.protocol == EntrypointProtocol::Tcp) {
+            let Some(tls) = &e.tls else { continue };
+            if std::iter::once(&tls.options).chain(tls.hosts.values()).any(|o| o.early_data == Some(true)) {
+                // Nobody could tell a replay: there is no request to be answered 425.
+                let text = format!("entrypoint {name:?} passes bytes on, and early data may be a replay");
+                problems.push(Problem::new(format!("entrypoints.{name}.tls"), text).expected("`early_data = false`"));
+            }
+        }
+        let tcp =
+            TcpTable::compile(config, first_tcp, &names).map_err(|found| problems.extend(found)).unwrap_or_default();
         if !(0.0..=1.0).contains(&config.telemetry.sample) {
             let text = format!("{} is not a share", config.telemetry.sample);
             problems.push(Problem::new("telemetry.sample", text).expected("a number from 0 to 1"));

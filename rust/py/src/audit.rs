@@ -121,6 +121,8 @@ pub fn encode_audit_intent<'py>(
         parent_span_id,
         sampled,
         user_agent: user_agent.as_bytes(),
+        tls: "",
+        client_cert: "",
     };
     encode_intent(&intent, &mut out);
     Ok(PyBytes::new(py, &out))

@@ -20,7 +20,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use smallvec::SmallVec;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A connection's transport and its two methods that every request needs.
@@ -48,6 +48,8 @@ pub struct Gateway {
     connect: Py<PyAny>,
     /// `plugin(exchange, serial, response)`, or None.
     plugin: Option<Py<PyAny>>,
+    /// The loop's `call_soon`, and what it is to call when sessions have something to send.
+    soon: OnceLock<(Py<PyAny>, Py<PyAny>)>,
 }
 
 /// For each action its connection's transport, if it has one.
@@ -131,6 +133,7 @@ impl Gateway {
                 }
             }
             let done = match (action, handle) {
+                (Action::Flush, _) => self.flush_soon(py),
                 (Action::Connect { up, address, timeout }, _) => self.open(py, *up, address, *timeout),
                 (Action::Plugin { exchange, serial, response }, _) => {
                     self.plugin.as_ref().map_or(Ok(()), |p| p.call1(py, (*exchange, *serial, *response)).map(drop))
@@ -153,6 +156,17 @@ impl Gateway {
                 }
             }
             at = next;
+        }
+    }
+
+    /// Has sessions flushed when the callbacks of this turn of the loop are done; at once where there is no loop.
+    fn flush_soon(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        match self.soon.get() {
+            Some((call_soon, flush)) => call_soon.call1(py, (flush,)).map(drop),
+            None => {
+                self.run(py, None, |engine, now| engine.flush(now));
+                Ok(())
+            }
         }
     }
 
@@ -260,7 +274,9 @@ fn write(py: Python<'_>, handle: &Handle, pieces: &[Action], input: Option<&Boun
     let piece = |action: &Action| -> PyResult<Option<Py<PyAny>>> {
         Ok(match action {
             Action::Write { data, .. } if data.is_empty() => None,
-            Action::Write { data, .. } | Action::Sealed { data, .. } => Some(PyBytes::new(py, data).into_any().unbind()),
+            Action::Write { data, .. } | Action::Sealed { data, .. } => {
+                Some(PyBytes::new(py, data).into_any().unbind())
+            }
             Action::WriteInput { start, end, .. } => match input {
                 Some(bytes) if *start == 0 && *end == bytes.as_bytes().len() => Some(bytes.clone().into_any().unbind()),
                 Some(bytes) => bytes.as_bytes().get(*start..*end).map(|b| PyBytes::new(py, b).into_any().unbind()),
@@ -346,7 +362,25 @@ impl PyGateway {
             base: writer.durable_seq(),
             broken: false,
         };
-        Ok(PyGateway { gateway: Arc::new(Gateway { state: Mutex::new(state), writer, connect, plugin }) })
+        let soon = OnceLock::new();
+        Ok(PyGateway { gateway: Arc::new(Gateway { state: Mutex::new(state), writer, connect, plugin, soon }) })
+    }
+
+    /// Answers of one turn of `loop` leave together from now on. Called once, before anything is served.
+    #[pyo3(name = "use_loop")]
+    fn use_loop(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let call_soon = event_loop.getattr(intern!(slf.py(), "call_soon"))?.unbind();
+        let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
+        let _ = slf.get().gateway.soon.set((call_soon, flush));
+        Ok(())
+    }
+
+    /// Sends what sessions have gathered; the loop calls it.
+    fn flush(&self, py: Python<'_>) {
+        self.gateway.guarded(py, Doomed::Nothing, || {
+            self.gateway.run(py, None, |engine, now| engine.flush(now));
+            Ok(())
+        });
     }
 
     /// A protocol factory for `loop.create_server`.

@@ -1,7 +1,7 @@
 //! The shared memory file, as Python holds it.
 
 use crate::observe::now;
-use pygate_core::balance::{self, state, Address, ServicePlan};
+use pygate_core::balance::{self, state, Address, ServicePlan, Spoken};
 use pygate_core::config::Config;
 use pygate_core::limit;
 use pygate_core::policy::breaker_state;
@@ -125,6 +125,7 @@ pub fn health_targets<'py>(py: Python<'py>, config: &[u8]) -> PyResult<Vec<Bound
             target.set_item("socket", socket)?;
             let own = || String::from_utf8_lossy(&endpoint.host_header).into_owned();
             target.set_item("host_header", health.host.clone().unwrap_or_else(own))?;
+            target.set_item("tls", endpoint.spoken == Spoken::Https)?;
             target.set_item("path", &health.path)?;
             target.set_item("grpc", &health.grpc)?;
             target.set_item("interval", health.interval.0.as_secs_f64())?;

@@ -58,6 +58,8 @@ pub(super) mod id {
     pub const REQUEST_BYTES: u8 = 24;
     pub const RESPONSE_BYTES: u8 = 25;
     pub const FINDING: u8 = 26;
+    pub const TLS: u8 = 40;
+    pub const CLIENT_CERT: u8 = 41;
     pub const EXTENSION: u8 = 63;
     // Inside a finding.
     pub const RULE: u8 = 1;
@@ -75,7 +77,8 @@ const fn tag(id: u8, wire: u8) -> u8 {
 pub fn encode_intent(intent: &Intent<'_>, out: &mut Vec<u8>) {
     let texts = intent.entrypoint.len() + intent.route.len() + intent.service.len() + intent.method.len();
     let texts = texts + intent.host.len() + intent.path.len() + intent.identity.len() + intent.user_agent.len();
-    let mut record = Cursor::begin(out, INTENT, 112 + 8 * TEXT + texts);
+    let texts = texts + intent.tls.len() + intent.client_cert.len();
+    let mut record = Cursor::begin(out, INTENT, 112 + 10 * TEXT + texts);
     let block = record.block::<69>();
     put(block, 0, tag(id::EXCHANGE, FIXED16), &intent.exchange);
     put(block, 17, tag(id::WALL, FIXED8), &intent.wall_ns.to_le_bytes());
@@ -97,6 +100,8 @@ pub fn encode_intent(intent: &Intent<'_>, out: &mut Vec<u8>) {
     record.bytes(id::PATH, intent.path);
     record.bytes(id::IDENTITY, intent.identity.as_bytes());
     record.bytes(id::USER_AGENT, intent.user_agent);
+    record.bytes(id::TLS, intent.tls.as_bytes());
+    record.bytes(id::CLIENT_CERT, intent.client_cert.as_bytes());
     record.finish();
 }
 
@@ -427,6 +432,8 @@ fn visit_bytes(id: u8, bytes: &[u8], sink: &mut impl Sink) -> Result<(), Malform
         id::PATH => "path",
         id::IDENTITY => "identity",
         id::USER_AGENT => "user_agent",
+        id::TLS => "tls",
+        id::CLIENT_CERT => "client_cert",
         id::CODE => "code",
         id::ENDPOINT => "endpoint",
         id::EXCHANGE => {

@@ -25,6 +25,8 @@ fn intent() -> Intent<'static> {
         parent_span_id: [0; 8],
         sampled: true,
         user_agent: b"curl/8.5.0",
+        tls: "1.3",
+        client_cert: "00ff",
     }
 }
 
@@ -78,6 +80,7 @@ fn records_read_back_by_name() {
             "sampled": true, "client_ip": "192.0.2.7", "client_port": 51234,
             "entrypoint": "web", "route": "orders", "service": "orders", "method": "GET",
             "host": "api.example.com", "path": "/orders/12345/items", "identity": "key:mobile-app",
+            "tls": "1.3", "client_cert": "00ff",
             "user_agent": "curl/8.5.0",
         })
     );
@@ -142,6 +145,7 @@ proptest! {
             wall_ns: numbers.0, mono_ns: numbers.1, client_port: numbers.2, https: numbers.3, sampled: numbers.4,
             client_ip: ip, entrypoint, route, service, method: method.as_bytes(), host: host.as_bytes(),
             path: path.as_bytes(), identity, user_agent: user_agent.as_bytes(),
+            tls: "", client_cert: "",
         };
         let mut out = b"before".to_vec();
         encode_intent(&intent, &mut out);

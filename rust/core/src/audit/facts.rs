@@ -134,6 +134,8 @@ mod tests {
                 parent_span_id: [0; 8],
                 sampled: true,
                 user_agent: b"",
+                tls: "",
+                client_cert: "",
             },
             &mut intent,
         );

@@ -39,6 +39,10 @@ pub struct Intent<'a> {
     pub parent_span_id: [u8; 8],
     pub sampled: bool,
     pub user_agent: &'a [u8],
+    /// TLS version, `1.2` or `1.3`; empty without TLS.
+    pub tls: &'a str,
+    /// SHA-256 of the client's verified certificate, lower hex; empty without one.
+    pub client_cert: &'a str,
 }
 
 #[derive(Clone, Debug, PartialEq)]

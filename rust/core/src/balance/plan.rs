@@ -8,6 +8,9 @@ use crate::shared::stable_hash;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// Unread bytes of one answer that an endpoint may send ahead over HTTP/2.
+const STREAM_WINDOW: u32 = 128 << 10;
+
 /// A compiled service. Immutable; shared by all exchanges of a revision.
 #[derive(Clone, Debug)]
 pub struct ServicePlan {
@@ -76,8 +79,9 @@ impl ServicePlan {
     pub fn http2_limits(&self) -> ClientLimits {
         ClientLimits {
             streams: self.max_streams,
-            stream_window: 256 << 10,
-            connection_window: 1 << 20,
+            stream_window: STREAM_WINDOW,
+            // Nobody who does not read may stop the others: there is room for all streams at their limit.
+            connection_window: STREAM_WINDOW.saturating_mul(self.max_streams).clamp(65_535, 0x7fff_ffff),
             max_head: self.max_head,
             allowance: Allowance { resets: 1000, idle_frames: 10_000 },
         }

@@ -143,6 +143,11 @@ impl<C: Copy + PartialEq, T: Copy> Pool<C, T> {
         token
     }
 
+    /// Places in the queue of `key`, those of exchanges that gave up included.
+    pub fn queued(&self, key: u64) -> usize {
+        self.places.get(&key).map_or(0, |place| place.waiting.len())
+    }
+
     /// Exchanges waiting for a connection of `key`.
     pub fn waiting_count(&self, key: u64) -> usize {
         self.places.get(&key).map_or(0, |place| place.waiting.iter().flatten().count())

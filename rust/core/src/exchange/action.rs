@@ -43,6 +43,8 @@ pub enum Action {
         address: Address,
         timeout: Duration,
     },
+    /// Call [`super::Engine::flush`] when the callbacks of this turn of the loop are done.
+    Flush,
     /// Run the plugins of this exchange; report `plugin_done`.
     Plugin {
         exchange: u32,
@@ -68,7 +70,7 @@ impl Action {
             | Action::Abort(conn)
             | Action::Pause(conn)
             | Action::Resume(conn) => Some(*conn),
-            Action::Connect { .. } | Action::Plugin { .. } => None,
+            Action::Connect { .. } | Action::Plugin { .. } | Action::Flush => None,
         }
     }
 }
@@ -103,14 +105,28 @@ impl Actions {
 
     /// What a TLS session itself says.
     pub fn seal(&mut self, conn: ConnId, data: Vec<u8>) {
-        if !data.is_empty() {
+        if data.is_empty() {
+            self.keep(data);
+        } else {
             self.list.push(Action::Sealed { conn, data });
         }
     }
 
-    /// Gives back what was taken, changed.
-    pub fn put(&mut self, list: Vec<Action>) {
-        self.list = list;
+    pub fn iter(&self) -> impl Iterator<Item = &Action> {
+        self.list.iter()
+    }
+
+    /// A buffer to be filled.
+    pub fn spare(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps the buffer of what was sent in another form.
+    pub fn keep(&mut self, mut data: Vec<u8>) {
+        if data.capacity() <= 32 << 10 && self.spare.len() < 8 {
+            data.clear();
+            self.spare.push(data);
+        }
     }
 
     /// Takes back a buffer that nothing was written to.
@@ -138,11 +154,8 @@ impl Actions {
 
     pub fn recycle(&mut self, mut list: Vec<Action>) {
         for action in list.drain(..) {
-            if let Action::Write { mut data, .. } | Action::Sealed { mut data, .. } = action {
-                if data.capacity() <= 32 << 10 && self.spare.len() < 8 {
-                    data.clear();
-                    self.spare.push(data);
-                }
+            if let Action::Write { data, .. } | Action::Sealed { data, .. } = action {
+                self.keep(data);
             }
         }
         if self.list.is_empty() && self.list.capacity() < list.capacity() {

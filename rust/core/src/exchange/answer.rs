@@ -1,5 +1,6 @@
 //! From an answer's head to its last byte at the client: whoever made it, one way out.
 
+use super::coder::Coder;
 use super::connection::{pause, Stage};
 use super::upstream::Failure;
 use super::wheel::Timer;
@@ -7,7 +8,7 @@ use super::{identity, Action, Engine};
 use crate::config::Durability;
 use crate::error::Code;
 use crate::http1::write::Framing;
-use crate::message::{BodyLength, Known, Method, Version};
+use crate::message::{BodyLength, Fields, Known, Method, Version};
 use crate::policy::{Answer, ResponseCx};
 use crate::websocket::Side;
 
@@ -35,7 +36,7 @@ impl Engine {
     pub(super) fn answer_head(&mut self, ex: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let status = self.response.status;
-        if status == 101 && !(exchange.head.upgrade && self.response.fields.has(Known::Upgrade)) {
+        if status == 101 && !(exchange.head.upgrade && agreed(&exchange.head.fields, &self.response.fields)) {
             return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
         if exchange.socket.is_some() && exchange.head.version == Version::Http2 && (200..300).contains(&status) {
@@ -125,6 +126,19 @@ impl Engine {
         }
 
         let bodiless = exchange.head.method == Method::Head || matches!(exchange.status, 204 | 304);
+        let coder = encode.and_then(|choice| Some((choice, Coder::encode(choice, length)?)));
+        let length = match coder {
+            Some((choice, coder)) => {
+                choice.apply(&mut self.response);
+                exchange.answer_coder = (!bodiless && length != BodyLength::None).then(|| Box::new(coder));
+                if length == BodyLength::None {
+                    length
+                } else {
+                    BodyLength::Streamed
+                }
+            }
+            None => length,
+        };
         let old = exchange.head.version == Version::Http10;
         exchange.framing = match length {
             _ if bodiless => Framing::None,
@@ -168,7 +182,7 @@ impl Engine {
             return self.judge_data(ex, &input[range]);
         }
         self.body_out(ex, input, range, direct);
-        let exchange = &self.exchanges[ex as usize];
+        let Some(exchange) = self.exchanges.get(ex as usize) else { return };
         if let Some(up) = exchange.up {
             if self.downs.get(exchange.down as usize).is_some_and(|d| d.write_blocked) {
                 self.pause_up(up, pause::PEER, true);
@@ -179,6 +193,14 @@ impl Engine {
     /// Writes body bytes; those that would complete the answer may have to wait for its outcome.
     pub(super) fn body_out(&mut self, ex: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
+        if exchange.answer_coder.is_some() && !exchange.orphan {
+            let serial = exchange.serial;
+            if self.held.last() != Some(&(ex, serial)) {
+                self.held.push((ex, serial));
+            }
+            self.coded_out(ex, &input[range]);
+            return;
+        }
         exchange.response_bytes += range.len() as u64;
         if exchange.orphan || range.is_empty() || exchange.framing == Framing::None {
             return;
@@ -220,6 +242,9 @@ impl Engine {
 
     /// Everything of the answer but its end mark was written: record the outcome, then release the end.
     pub(super) fn end_answer(&mut self, ex: u32) {
+        if !self.finish_coder(ex) {
+            return;
+        }
         let waits = self.waits_for_outcome(ex);
         let trailers = std::mem::take(&mut self.trailers);
         self.client_end(ex, &trailers, waits);
@@ -246,7 +271,8 @@ impl Engine {
     /// The callback ends: held bytes that need not wait for the outcome go out.
     pub(super) fn flush_held(&mut self, ex: u32, serial: u64) {
         if let Some(exchange) = self.exchanges.get(ex as usize).filter(|e| e.serial == serial) {
-            if exchange.stage != Stage::AwaitOutcome && !exchange.last_held && !exchange.orphan {
+            if exchange.stage != Stage::AwaitOutcome && !exchange.last_held && !exchange.orphan && self.flush_coder(ex)
+            {
                 self.client_release(ex);
             }
         }
@@ -371,20 +397,53 @@ impl Engine {
         }
     }
 
-    /// One side of a tunnel is gone.
+    /// Both sides of a tunnel have said all, or its time is over.
     pub(super) fn tunnel_end(&mut self, ex: u32) {
-        let exchange = &self.exchanges[ex as usize];
-        let (down, orphan) = (exchange.down, exchange.orphan);
-        self.part_upstream(ex);
-        if !orphan {
+        self.end_tunnel(ex, true);
+    }
+
+    /// One side of a tunnel broke off: the other must not take that for an end.
+    pub(super) fn tunnel_cut(&mut self, ex: u32) {
+        self.end_tunnel(ex, false);
+    }
+
+    fn end_tunnel(&mut self, ex: u32, clean: bool) {
+        let exchange = &mut self.exchanges[ex as usize];
+        let (down, orphan, status) = (exchange.down, exchange.orphan, exchange.status);
+        exchange.truncated |= !clean;
+        // Parted first: as its place comes free, another exchange may get it.
+        if clean {
+            self.part_upstream(ex);
+        } else if let Some(up) = exchange.up.take() {
+            if let Some(up) = self.ups.get_mut(up as usize) {
+                up.exchange = None;
+            }
+            self.abort_up(up);
+        }
+        if !orphan && clean {
             if self.stream_of(down).is_some() {
                 self.client_eof(down);
             }
             self.close_down(down);
+        } else if !orphan {
+            self.exchanges[ex as usize].orphan = true;
+            if let Some(down) = self.downs.get_mut(down as usize) {
+                down.exchange = None;
+            }
+            self.abort_down(down);
         }
-        let status = self.exchanges[ex as usize].status;
         self.end_attempt(ex, status, None);
         self.write_outcome(ex);
         self.complete(ex);
     }
+}
+
+/// RFC 9110 §7.8: an upstream may switch only to a protocol that was asked for.
+fn agreed(request: &Fields, answer: &Fields) -> bool {
+    let tokens = |fields: &'_ Fields| -> Vec<Vec<u8>> {
+        let lines = fields.all(b"upgrade").flat_map(|line| line.split(|&b| b == b','));
+        lines.map(|token| token.trim_ascii().to_ascii_lowercase()).collect()
+    };
+    let (asked, taken) = (tokens(request), tokens(answer));
+    !taken.is_empty() && taken.iter().all(|token| asked.contains(token))
 }

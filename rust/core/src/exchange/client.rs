@@ -10,16 +10,15 @@ use crate::error::Code;
 use crate::http1::write::{self, Framing};
 use crate::http2::{self, Reset};
 use crate::message::{Fields, Known};
+use base64::Engine as _;
 
 impl Engine {
     /// The session and stream of a place that is one; `None` for a connection of its own.
     pub(super) fn stream_of(&mut self, id: u32) -> Option<(&mut http2::Server, u32)> {
         let DownWire::Stream { parent, stream } = self.downs.get(id as usize)?.wire else { return None };
+        self.flush_later(ConnId::Down(parent));
         match &mut self.downs.get_mut(parent as usize)?.wire {
-            DownWire::Http2(session) => {
-                self.dirty.push(ConnId::Down(parent));
-                Some((session, stream))
-            }
+            DownWire::Http2(session) => Some((session, stream)),
             _ => None,
         }
     }
@@ -27,7 +26,7 @@ impl Engine {
     /// Whether the request's own end was read.
     pub(super) fn request_open(&self, id: u32) -> bool {
         self.downs.get(id as usize).is_some_and(|down| match down.wire {
-            DownWire::Stream { .. } => false,
+            DownWire::Stream { .. } => down.exchange.is_some_and(|ex| !self.exchanges[ex as usize].request_complete),
             _ => down.server.in_request(),
         })
     }
@@ -133,7 +132,6 @@ impl Engine {
             return;
         }
         let conn = ConnId::Down(id);
-        let direct = direct && !self.is_sealed(conn);
         let exchange = &mut self.exchanges[ex as usize];
         if last {
             exchange.held.extend_from_slice(&input[range]);
@@ -144,10 +142,10 @@ impl Engine {
         }
         if exchange.framing == Framing::Chunked {
             write::chunk_size(self.actions.buffer(conn), range.len());
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
             self.actions.buffer(conn).extend_from_slice(b"\r\n");
         } else {
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
         }
     }
 
@@ -217,10 +215,7 @@ impl Engine {
                     self.down_blocked(id, true);
                 }
             }
-            None => {
-                let direct = direct && !self.is_sealed(ConnId::Down(id));
-                self.actions.forward(ConnId::Down(id), input, range, direct);
-            }
+            None => self.forward(ConnId::Down(id), input, range, direct),
         }
     }
 
@@ -309,6 +304,16 @@ pub(super) fn forwarding_lines(
     add(b"traceparent", traceparent);
     if let Some(ip) = ip_text {
         add(b"x-forwarded-for", ip);
+    }
+    if let Some(certificate) = exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+        // RFC 9440: the DER as a byte sequence (RFC 9651 §3.3.5).
+        let mut value = String::from(":");
+        base64::engine::general_purpose::STANDARD.encode_string(&certificate.der, &mut value);
+        value.push(':');
+        add(b"client-cert", value.as_bytes());
+    }
+    if exchange.early && !head.fields.has(Known::EarlyData) {
+        add(b"early-data", b"1");
     }
     if !head.fields.has(Known::XForwardedProto) {
         let https = head.scheme == crate::message::Scheme::Https;

@@ -4,6 +4,7 @@ use super::identity::Trace;
 use super::websocket::Socket;
 use super::wheel::Deadline;
 use crate::audit::record::ExchangeId;
+use crate::coding::Decoder;
 use crate::error::Code;
 use crate::guard::{Judging, Unjudgeable};
 use crate::http1::write::Framing;
@@ -17,6 +18,7 @@ use crate::tls;
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a connection is not read from.
 pub mod pause {
@@ -50,6 +52,10 @@ pub struct Down {
     pub tls: Option<Box<tls::Server>>,
     /// A ClientHello is due, and is looked at before anybody answers it.
     pub hello: bool,
+    /// What it asked for, if TLS ends here all the same and a TCP route takes what is inside.
+    pub asked: Option<Box<tls::Hello>>,
+    /// The TLS session was closed by its peer, not only its connection.
+    pub goodbye: bool,
     /// What comes now is 0-RTT data, which may be a replay.
     pub early: bool,
     /// Where the client connected to.
@@ -81,6 +87,8 @@ pub struct Down {
     pub head_begun: Option<Instant>,
     /// A stream's answer went out to its end.
     pub sent: bool,
+    /// Its session is among those to be flushed.
+    pub flushing: bool,
 }
 
 /// What is spoken on a connection to an endpoint.
@@ -98,6 +106,10 @@ pub enum UpWire {
 pub struct Up {
     pub wire: UpWire,
     pub tls: Option<Box<tls::Client>>,
+    /// Time for its handshake.
+    pub greeting: Duration,
+    /// The TLS session was closed by its peer, not only its connection.
+    pub goodbye: bool,
     /// Counted among the connections of its endpoint that will carry many exchanges.
     pub opening: bool,
     pub client: Client,
@@ -116,6 +128,8 @@ pub struct Up {
     pub served: u32,
     /// What HTTP/2 on it may do, if it is to be spoken.
     pub http2: Option<http2::ClientLimits>,
+    /// Its session is among those to be flushed.
+    pub flushing: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,11 +171,20 @@ pub struct Found {
 /// A body that the guard sees before anyone else does.
 pub struct Judged {
     pub judging: Judging,
+    /// The text that is judged.
     pub body: Vec<u8>,
+    /// What came, where that is encoded text: it is passed on as it was if the verdict is to pass.
+    pub encoded: Option<Encoded>,
     /// The answer's head; empty for requests.
     pub head: ResponseHead,
     /// Why it cannot be judged, once that is known.
     pub failed: Option<Unjudgeable>,
+}
+
+/// An encoded body on its way to being judged.
+pub struct Encoded {
+    pub decoder: Decoder,
+    pub bytes: Vec<u8>,
 }
 
 /// Deadlines of whichever exchange has a number. They outlive it, so that a wake-up already in the wheel
@@ -236,6 +259,8 @@ pub struct Exchange {
     pub left: u64,
     pub close_after: bool,
     pub response_bytes: u64,
+    /// What the answer's body goes through on its way out.
+    pub answer_coder: Option<Box<super::coder::Coder>>,
     /// An answer head and body collected for the guard.
     pub judged: Option<Box<Judged>>,
     /// The answer's head while plugins look at it.

@@ -79,6 +79,9 @@ impl Engine {
                 down.kept = kept;
             }
             let down = &self.downs[id as usize];
+            if matches!(down.wire, DownWire::Bytes) {
+                return;
+            }
             let full = down.kept.len() > KEEP && (down.exchange.is_some() || down.write_blocked || down.deferred);
             self.pause_down(id, pause::KEPT, full);
         }
@@ -108,9 +111,8 @@ impl Engine {
             }
             let down = &self.downs[id as usize];
             if down.revision.entrypoints[down.peer.entrypoint as usize].tcp {
-                self.keep_down(id, &input[at..]);
-                self.begin_bytes(id, None);
-                return input.len();
+                self.begin_bytes(id);
+                return at;
             }
         }
         if matches!(self.downs[id as usize].wire, DownWire::Undecided) {
@@ -249,15 +251,8 @@ impl Engine {
     /// Gives `ex` a number and ties it to the connection.
     pub(super) fn adopt(&mut self, id: u32, mut ex: Box<Exchange>) -> u32 {
         self.serial += 1;
+        self.refresh(id);
         let down = &mut self.downs[id as usize];
-        if !Arc::ptr_eq(&down.revision, &self.revision) {
-            let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
-            // An entrypoint that is no longer configured keeps its settings until its connections end.
-            if let Some(index) = self.revision.entrypoint(&plan.name) {
-                down.peer.entrypoint = index;
-                down.revision = self.revision.clone();
-            }
-        }
         ex.serial = self.serial;
         ex.down = id;
         ex.orphan = false;
@@ -281,6 +276,19 @@ impl Engine {
         number
     }
 
+    /// The connection goes on under the revision in force.
+    pub(super) fn refresh(&mut self, id: u32) {
+        let down = &mut self.downs[id as usize];
+        if !Arc::ptr_eq(&down.revision, &self.revision) {
+            let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
+            // An entrypoint that is no longer configured keeps its settings until its connections end.
+            if let Some(index) = self.revision.entrypoint(&plan.name) {
+                down.peer.entrypoint = index;
+                down.revision = self.revision.clone();
+            }
+        }
+    }
+
     /// The head is complete: identity, route, policies.
     pub(super) fn begin(&mut self, id: u32, ex: Box<Exchange>) {
         let ex = self.adopt(id, ex);
@@ -298,6 +306,12 @@ impl Engine {
             for known in UNTRUSTED {
                 exchange.head.fields.remove_known(known);
             }
+        }
+        if let Some(client) = exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+            exchange.notes.identity = Some(format!("cert:{}", client.subject).into());
+            // The certificate shown here is the one that counts.
+            exchange.head.fields.remove_known(Known::ClientCert);
+            exchange.head.fields.remove_known(Known::ClientCertChain);
         }
         let parent = exchange.head.fields.get_known(Known::Traceparent);
         exchange.trace = Trace::begin(parent, revision.sample, &mut self.entropy);
@@ -502,6 +516,12 @@ impl Engine {
             if let Some(after) = self.socket_eof(ex, Side::Client) {
                 return after;
             }
+            let down = &self.downs[id as usize];
+            if down.tls.is_some() && !down.goodbye {
+                // RFC 8446 §6.1: an end that TLS does not vouch for may be anybody's.
+                self.tunnel_cut(ex);
+                return AfterEof::Close;
+            }
             if let Some(up) = self.exchanges[ex as usize].up {
                 if self.ups[up as usize].read_closed {
                     self.tunnel_end(ex);
@@ -522,6 +542,7 @@ impl Engine {
     pub(super) fn downstream_lost(&mut self, id: u32) {
         self.lose_streams(id);
         let Some(down) = self.downs.try_remove(id as usize) else { return };
+        self.downs_left.keep(id, down.deadline);
         if let Some(ex) = down.exchange {
             self.exchanges[ex as usize].orphan = true;
             self.client_left(ex);
@@ -545,7 +566,10 @@ impl Engine {
 }
 
 /// Fields only a trusted peer may send.
-const UNTRUSTED: [Known; 10] = [
+const UNTRUSTED: [Known; 13] = [
+    Known::ClientCert,
+    Known::ClientCertChain,
+    Known::EarlyData,
     Known::XForwardedFor,
     Known::XForwardedHost,
     Known::XForwardedPort,

@@ -157,7 +157,7 @@ impl Engine {
             Stage::AwaitOutcome => return,
             Stage::Tunnel => {
                 if !self.socket_gone(ex, Side::Client) {
-                    self.tunnel_end(ex);
+                    self.tunnel_cut(ex);
                 }
                 return;
             }

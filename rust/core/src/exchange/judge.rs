@@ -1,10 +1,12 @@
 //! Bodies and the guard: hold them, judge them, and pass on what the verdict leaves.
 
-use super::connection::{Found, Judged, Stage};
+use super::connection::{Encoded, Found, Judged, Stage};
 use super::Engine;
+use crate::coding::decode::codings;
+use crate::coding::{DecodeError, Decoder};
 use crate::config::Fail;
 use crate::error::Code;
-use crate::guard::{self, is_identity, ContentKind, Finding, Judging, Ruleset, Unjudgeable, Verdict};
+use crate::guard::{self, ContentKind, Finding, Judging, Ruleset, Unjudgeable, Verdict};
 use crate::message::{BodyLength, Fields, Known, Method};
 use crate::observe::Counter;
 use crate::revision::GuardPlan;
@@ -65,20 +67,32 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         let answering = exchange.stage == Stage::Answering;
         let Some(judged) = &mut exchange.judged else { return };
-        judged.body.extend_from_slice(bytes);
-        if judged.body.len() > guard.max_body && judged.failed.is_none() {
+        let before = judged.body.len();
+        match &mut judged.encoded {
+            Some(encoded) => {
+                encoded.bytes.extend_from_slice(bytes);
+                if judged.failed.is_none() {
+                    let decoded = encoded.decoder.write(bytes, &mut judged.body, guard.max_body as u64);
+                    judged.failed = decoded.err().map(undecoded);
+                }
+            }
+            None => judged.body.extend_from_slice(bytes),
+        }
+        let longest = judged.encoded.as_ref().map_or(0, |e| e.bytes.len()).max(judged.body.len());
+        if longest > guard.max_body && judged.failed.is_none() {
             judged.failed = Some(Unjudgeable::TooLong);
         }
-        let mut rest = bytes;
-        while judged.failed.is_none() && !rest.is_empty() {
-            match judged.judging.feed(rest) {
+        let Judged { judging, body, failed, .. } = &mut **judged;
+        let mut rest = &body[before..];
+        while failed.is_none() && !rest.is_empty() {
+            match judging.feed(rest) {
                 Ok(taken) => rest = &rest[taken..],
-                Err(error) => judged.failed = Some(error),
+                Err(error) => *failed = Some(error),
             }
         }
-        if let Some(error) = judged.failed {
+        if let Some(error) = *failed {
             // No more of it is held than the cap: a verdict that cannot come any more is acted on now.
-            if guard.fail == Fail::Closed || judged.body.len() > guard.max_body {
+            if guard.fail == Fail::Closed || longest > guard.max_body {
                 self.unjudgeable(ex, guard, error, answering);
             }
         }
@@ -90,11 +104,11 @@ impl Engine {
         let guard = &revision.routes[route].guard;
         let Some(mut judged) = self.exchanges[ex as usize].judged.take() else { return self.dispatch(ex) };
         let mut masked = Vec::new();
-        let (verdict, body) = match finish(&mut judged, &mut masked) {
+        let verdict = match finish(&mut judged, &mut masked) {
             Ok(judgement) => {
                 let ruleset = guard.request.as_ref().map(|p| p.ruleset().clone());
                 self.note_findings(ex, ruleset, &judgement.findings, false);
-                (judgement.verdict, judged.body)
+                judgement.verdict
             }
             Err(error) => {
                 self.exchanges[ex as usize].judged = Some(judged);
@@ -105,8 +119,10 @@ impl Engine {
         exchange.body = match verdict {
             Verdict::Block { .. } => return self.refuse(ex, Code::GuardBlocked, None),
             Verdict::Masked => masked,
-            Verdict::Pass => body,
+            Verdict::Pass => judged.body,
         };
+        // What was judged is what goes on: nobody behind may read the encoded form in another way.
+        exchange.head.fields.remove_known(Known::ContentEncoding);
         exchange.head.length = BodyLength::Exact(exchange.body.len() as u64);
         self.dispatch(ex);
     }
@@ -136,11 +152,13 @@ impl Engine {
         let body = match verdict {
             Verdict::Block { .. } => return self.refuse(ex, Code::GuardBlocked, None),
             Verdict::Masked => masked,
-            Verdict::Pass => judged.body,
+            Verdict::Pass => std::mem::take(&mut judged.body),
         };
+        let decoded = judged.encoded.is_some();
         self.response = judged.head;
         // A validator of the body as it was would be a lie about the body as it is.
-        if verdict == Verdict::Masked {
+        self.response.fields.remove_known(Known::ContentEncoding);
+        if verdict == Verdict::Masked || decoded {
             self.response.fields.remove_known(Known::Etag);
             self.response.fields.remove(b"content-md5");
             self.response.fields.remove(b"digest");
@@ -155,7 +173,7 @@ impl Engine {
     /// The body cannot be judged: the route decides.
     fn unjudgeable(&mut self, ex: u32, guard: &GuardPlan, error: Unjudgeable, response: bool) {
         self.meter.add(Counter::GuardUnjudged, 1);
-        let Some(judged) = self.exchanges[ex as usize].judged.take() else { return };
+        let Some(mut judged) = self.exchanges[ex as usize].judged.take() else { return };
         if guard.fail == Fail::Closed {
             let code = match (error, response) {
                 (Unjudgeable::TooLong, false) => Code::BodyTooLarge,
@@ -169,18 +187,25 @@ impl Engine {
             self.forget_attempt(ex);
             return self.refuse(ex, code, Some(&detail));
         }
+        let body = judged.take_body();
         if response {
             self.response = judged.head;
             let length = self.response.length;
             self.start_answer(ex, length, None);
-            self.body_out(ex, &judged.body, 0..judged.body.len(), false);
+            self.body_out(ex, &body, 0..body.len(), false);
         } else {
-            self.exchanges[ex as usize].body = judged.body;
+            self.exchanges[ex as usize].body = body;
             self.dispatch(ex);
         }
     }
 
-    pub(super) fn note_findings(&mut self, ex: u32, ruleset: Option<Arc<Ruleset>>, findings: &[Finding], response: bool) {
+    pub(super) fn note_findings(
+        &mut self,
+        ex: u32,
+        ruleset: Option<Arc<Ruleset>>,
+        findings: &[Finding],
+        response: bool,
+    ) {
         let Some(ruleset) = ruleset else { return };
         for finding in findings {
             let counter = match finding.action {
@@ -216,14 +241,43 @@ fn begin(plan: &guard::Plan, fields: &Fields, other: Option<ContentKind>) -> Opt
         Ok(kind) => Ok(kind.or(other)?),
         Err(error) => Err(error),
     };
-    let encoded = fields.all(b"content-encoding").any(|coding| !is_identity(coding));
-    let failed = if encoded { Some(Unjudgeable::Encoded) } else { kind.err() };
+    let (encoded, failed) = match decoder(fields) {
+        Ok(decoder) => (decoder.map(|decoder| Encoded { decoder, bytes: Vec::new() }), kind.err()),
+        Err(error) => (None, Some(undecoded(error))),
+    };
     let judging = Judging::new(plan, kind.unwrap_or(ContentKind::Unknown));
-    Some(Box::new(Judged { judging, body: Vec::new(), head: Default::default(), failed }))
+    Some(Box::new(Judged { judging, body: Vec::new(), encoded, head: Default::default(), failed }))
+}
+
+/// What undoes the content codings of a body with these fields, if it has any.
+fn decoder(fields: &Fields) -> Result<Option<Decoder>, DecodeError> {
+    let codings = codings(fields.all(b"content-encoding"))?;
+    if codings.is_empty() {
+        return Ok(None);
+    }
+    Decoder::new(&codings).map(Some)
+}
+
+fn undecoded(error: DecodeError) -> Unjudgeable {
+    match error {
+        DecodeError::TooLong | DecodeError::Bomb => Unjudgeable::TooLong,
+        _ => Unjudgeable::Encoded,
+    }
+}
+
+impl Judged {
+    /// The body as it came.
+    fn take_body(&mut self) -> Vec<u8> {
+        match self.encoded.take() {
+            Some(encoded) => encoded.bytes,
+            None => std::mem::take(&mut self.body),
+        }
+    }
 }
 
 fn finish(judged: &mut Judged, masked: &mut Vec<u8>) -> Result<guard::Judgement, Unjudgeable> {
-    match judged.failed {
+    let cut = judged.encoded.as_mut().and_then(|encoded| encoded.decoder.finish().err());
+    match judged.failed.or(cut.map(undecoded)) {
         Some(error) => Err(error),
         None => judged.judging.finish(&judged.body, masked),
     }

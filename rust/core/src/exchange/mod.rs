@@ -24,6 +24,7 @@
 mod action;
 mod answer;
 mod client;
+mod coder;
 mod connection;
 mod downstream;
 mod finish;
@@ -62,7 +63,7 @@ use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use wheel::{Deadline, Timer, Wheel};
+use wheel::{Left, Timer, Wheel};
 
 /// How long a client that was told off may go on sending before it is cut off.
 const LINGER: Duration = Duration::from_secs(2);
@@ -103,16 +104,23 @@ pub struct Engine {
     outs: Vec<crate::websocket::Out>,
     /// Connections of TCP routes that were just accepted.
     opened: Vec<u32>,
-    /// Connections whose session has something to tell or to send.
+    /// Connections whose session has something to tell.
     dirty: Vec<ConnId>,
+    /// Connections whose session has something to send. Answers of one turn of the loop leave together: what costs
+    /// most is the write.
+    unflushed: Vec<ConnId>,
     /// What handshakes are made with.
     tls: Option<Arc<TlsStore>>,
     /// Decrypted bytes of the callback at hand.
     plain: Vec<u8>,
+    /// Encoded bytes of the callback at hand.
+    coded: Vec<u8>,
     /// Filled by requests that nobody will answer any more.
     refused_head: RequestHead,
     meter: Meter,
     wheel: Wheel,
+    downs_left: Left,
+    ups_left: Left,
     woken: Vec<Timer>,
     actions: Actions,
     ledger: Ledger,
@@ -166,9 +174,13 @@ impl Engine {
             outs: Vec::new(),
             opened: Vec::new(),
             dirty: Vec::new(),
+            unflushed: Vec::new(),
             tls: None,
             plain: Vec::new(),
+            coded: Vec::new(),
             refused_head: RequestHead::default(),
+            downs_left: Left::default(),
+            ups_left: Left::default(),
             downs: Slab::new(),
             ups: Slab::new(),
             exchanges: Slab::new(),
@@ -259,6 +271,8 @@ impl Engine {
             wire,
             tls,
             hello,
+            asked: None,
+            goodbye: false,
             early: false,
             local,
             server: Default::default(),
@@ -269,7 +283,7 @@ impl Engine {
             ip_text: text_of(ip),
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.downs_left.take(id),
             served: 0,
             proxy_header,
             read_closed: false,
@@ -278,6 +292,7 @@ impl Engine {
             closing: false,
             head_begun: None,
             sent: false,
+            flushing: false,
         });
         // A new connection must say something within the head deadline.
         self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
@@ -291,11 +306,24 @@ impl Engine {
         Some(id)
     }
 
+    /// What sessions have gathered to send goes out.
+    pub fn flush(&mut self, now: Now) {
+        self.now = now;
+        self.begun = 0;
+        for conn in std::mem::take(&mut self.unflushed) {
+            match conn {
+                ConnId::Down(id) => self.flush_session(id),
+                ConnId::Up(id) => self.flush_mux(id),
+            }
+        }
+        self.settle();
+    }
+
     /// The transport of a client that was accepted can be written to.
     pub fn opened(&mut self, now: Now) {
         self.now = now;
         while let Some(id) = self.opened.pop() {
-            self.begin_bytes(id, None);
+            self.begin_bytes(id);
         }
         self.settle();
     }
@@ -382,7 +410,7 @@ impl Engine {
 
     /// What has to be done now. Give the vector back with [`Engine::recycle`].
     pub fn take_actions(&mut self) -> Vec<Action> {
-        if self.tls.is_some() {
+        if self.tls.is_some() && self.actions.iter().any(|a| a.connection().is_some_and(|c| self.is_sealed(c))) {
             self.seal_actions();
         }
         self.actions.take()
@@ -436,6 +464,7 @@ impl Engine {
             } else if let Some((ex, serial)) = self.held.pop() {
                 self.flush_held(ex, serial);
             } else {
+                self.begun = 0;
                 return;
             }
         }

@@ -5,7 +5,7 @@
 
 use super::connection::{Stage, Up, UpWire};
 use super::upstream::Failure;
-use super::wheel::{Deadline, Timer};
+use super::wheel::Timer;
 use super::{Action, ConnId, Engine};
 use crate::error::Code;
 use crate::http2::{self, ClientEvent};
@@ -30,13 +30,9 @@ impl Engine {
     /// The session and stream of a place that is one.
     pub(super) fn up_stream(&mut self, id: u32) -> Option<(&mut http2::Client, u32)> {
         let UpWire::Stream { parent, stream } = self.ups.get(id as usize)?.wire else { return None };
+        self.flush_later(ConnId::Up(parent));
         match &mut self.ups.get_mut(parent as usize)?.wire {
-            UpWire::Http2(session) => {
-                if self.dirty.last() != Some(&ConnId::Up(parent)) {
-                    self.dirty.push(ConnId::Up(parent));
-                }
-                Some((session, stream))
-            }
+            UpWire::Http2(session) => Some((session, stream)),
             _ => None,
         }
     }
@@ -45,7 +41,7 @@ impl Engine {
     pub(super) fn mux_room(&mut self, endpoint: u64) -> Option<u32> {
         let mux = self.mux.get_mut(&endpoint)?;
         let mut found = None;
-        mux.open.retain(|id| match self.ups.get_mut(*id as usize).map(|up| &mut up.wire) {
+        mux.open.retain(|id| match self.ups.get_mut(*id as usize).filter(|up| !up.closing).map(|up| &mut up.wire) {
             Some(UpWire::Http2(session)) => {
                 if found.is_none() && session.has_room() {
                     found = Some(*id);
@@ -60,7 +56,7 @@ impl Engine {
     /// Exchanges may wait for a connection that is being opened: there is room for `waiting` more.
     pub(super) fn mux_opening(&self, endpoint: u64, max_streams: u32) -> bool {
         let opening = self.mux.get(&endpoint).map_or(0, |mux| mux.opening);
-        (self.pool.waiting_count(endpoint) as u64) < u64::from(opening) * u64::from(max_streams)
+        (self.pool.queued(endpoint) as u64) < u64::from(opening) * u64::from(max_streams)
     }
 
     /// A connection asked for will speak HTTP/2.
@@ -80,6 +76,7 @@ impl Engine {
         let up = &mut self.ups[id as usize];
         up.wire = UpWire::Http2(Box::new(http2::Client::new(limits, self.now.mono)));
         self.serve_later(ConnId::Up(id));
+        self.flush_later(ConnId::Up(id));
     }
 
     pub(super) fn mux_input(&mut self, id: u32, input: &[u8]) {
@@ -87,6 +84,7 @@ impl Engine {
         if let Some(UpWire::Http2(session)) = self.ups.get_mut(id as usize).map(|up| &mut up.wire) {
             let calm = session.feed(input, now);
             self.serve_later(ConnId::Up(id));
+            self.flush_later(ConnId::Up(id));
             if !calm {
                 self.meter.add(Counter::FloodsStopped, 1);
                 self.lose_mux(id);
@@ -95,19 +93,32 @@ impl Engine {
         }
     }
 
-    /// Takes what the session has to tell, and sends what it has to send.
+    pub(super) fn flush_mux(&mut self, id: u32) {
+        self.send_mux(id);
+        if let Some(up) = self.ups.get_mut(id as usize) {
+            up.flushing = false;
+        }
+    }
+
+    fn send_mux(&mut self, id: u32) {
+        loop {
+            self.serve_mux(id);
+            let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) else { return };
+            let UpWire::Http2(session) = &mut up.wire else { return };
+            let more = session.output(self.actions.buffer(ConnId::Up(id)));
+            self.actions.drop_empty();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Takes what the session has to tell.
     pub(super) fn serve_mux(&mut self, id: u32) {
         loop {
             let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) else { return };
             let UpWire::Http2(session) = &mut up.wire else { return };
-            let Some(event) = session.next(&mut self.response) else {
-                let more = session.output(self.actions.buffer(ConnId::Up(id)));
-                self.actions.drop_empty();
-                if more {
-                    continue;
-                }
-                return;
-            };
+            let Some(event) = session.next(&mut self.response) else { return };
             match event {
                 ClientEvent::Ready => self.mux_ready(id),
                 ClientEvent::Settled => self.open_sockets(id),
@@ -141,13 +152,8 @@ impl Engine {
                     std::mem::swap(&mut self.trailers, &mut session.trailers);
                     if let Some(ex) = self.ups.get(owner as usize).and_then(|up| up.exchange) {
                         if self.exchanges[ex as usize].stage == Stage::Tunnel {
-                            // A place that was taken off by this may be another's by now.
-                            let here = |up: &Up| up.exchange == Some(ex);
-                            if self.upstream_eof(owner) == super::AfterEof::Close
-                                && self.ups.get(owner as usize).is_some_and(|up| here(up))
-                            {
-                                self.close_up(owner);
-                            }
+                            // If that was the tunnel's end, the place is gone with it.
+                            self.upstream_eof(owner);
                         } else {
                             self.answer_end(ex);
                         }
@@ -182,7 +188,7 @@ impl Engine {
         let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return self.end_place(id) };
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
             if !self.socket_gone(ex, Side::Upstream) {
-                self.tunnel_end(ex);
+                self.tunnel_cut(ex);
             }
             return;
         }
@@ -214,9 +220,12 @@ impl Engine {
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
         let (endpoint, max_head, served) = (from.endpoint, from.max_head, from.served);
-        let id = self.ups.insert(Box::new(Up {
+        let id = self.ups.vacant_key() as u32;
+        self.ups.insert(Box::new(Up {
             wire: UpWire::Stream { parent, stream: u32::MAX },
             tls: None,
+            greeting: std::time::Duration::ZERO,
+            goodbye: false,
             opening: false,
             client: Default::default(),
             kept: Vec::new(),
@@ -225,13 +234,14 @@ impl Engine {
             max_head,
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.ups_left.take(id),
             connected: true,
             closing: false,
             read_closed: false,
             served: served - 1,
             http2: None,
-        })) as u32;
+            flushing: false,
+        }));
         self.send(ex, id);
     }
 
@@ -247,8 +257,8 @@ impl Engine {
         if let Some((session, stream)) = self.up_stream(id) {
             session.close(stream);
         }
-        let Some(mut place) = self.ups.try_remove(id as usize) else { return };
-        self.wheel.clear(&mut place.deadline);
+        let Some(place) = self.ups.try_remove(id as usize) else { return };
+        self.ups_left.keep(id, place.deadline);
         let UpWire::Stream { parent, .. } = place.wire else { return };
         self.mux_freed(parent);
     }
@@ -284,8 +294,10 @@ impl Engine {
 
     /// The connection is gone or as good as gone: its exchanges fail.
     pub(super) fn lose_mux(&mut self, id: u32) {
-        let Some(up) = self.ups.get(id as usize) else { return };
-        let UpWire::Http2(session) = &up.wire else { return };
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        let UpWire::Http2(session) = &mut up.wire else { return };
+        // First of all: no place that comes free may be given to anybody.
+        session.abandon();
         let (owners, endpoint) = (session.owners(), up.endpoint);
         if let Some(mux) = self.mux.get_mut(&endpoint) {
             mux.open.retain(|other| *other != id);
@@ -295,7 +307,7 @@ impl Engine {
             // Used before and closed without a byte of the answer: as a kept HTTP/1 connection may be.
             let place_of = &self.ups[place as usize];
             let waits = |ex: u32| self.exchanges[ex as usize].stage == Stage::Sending;
-            let race = place_of.served > 0 && place_of.exchange.is_some_and(waits);
+            let race = place_of.served > 1 && place_of.exchange.is_some_and(waits);
             self.place_failed(place, Code::UpstreamReset, if race { Failure::Race } else { Failure::Plain });
         }
     }
@@ -308,10 +320,7 @@ impl Engine {
                     self.ups[id as usize].write_blocked = true;
                 }
             }
-            None => {
-                let direct = direct && !self.is_sealed(ConnId::Up(id));
-                self.actions.forward(ConnId::Up(id), input, range, direct);
-            }
+            None => self.forward(ConnId::Up(id), input, range, direct),
         }
     }
 
@@ -329,7 +338,7 @@ impl Engine {
         up.write_blocked = blocked;
         if let UpWire::Http2(session) = &mut up.wire {
             session.set_blocked(blocked);
-            return self.serve_later(ConnId::Up(id));
+            return self.flush_later(ConnId::Up(id));
         }
         if let Some(ex) = up.exchange.and_then(|ex| self.exchanges.get(ex as usize)) {
             let down = ex.down;

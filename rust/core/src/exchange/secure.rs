@@ -16,6 +16,7 @@ use std::sync::Arc;
 impl Engine {
     /// Handshakes from now on use `store`.
     pub fn publish_tls(&mut self, store: Arc<TlsStore>) {
+        store.set_now(self.now.wall_ns / 1_000_000_000);
         self.tls = Some(store);
     }
 
@@ -85,6 +86,7 @@ impl Engine {
         let Some(down) = self.downs.get_mut(id as usize).filter(|d| !d.closing) else { return };
         match result {
             Ok(fed) if fed.peer_closed => {
+                down.goodbye = true;
                 if self.downstream_eof(id) == AfterEof::Close {
                     self.close_down(id);
                 }
@@ -116,7 +118,7 @@ impl Engine {
         down.peer.tls = Some(facts);
         self.wheel.set(&mut down.deadline, self.now.mono + wait, Timer::Down(id));
         if bytes {
-            self.begin_bytes(id, None);
+            self.begin_bytes(id);
         } else if http2 {
             self.begin_session(id, b"");
         } else {
@@ -130,6 +132,12 @@ impl Engine {
             ConnId::Down(id) => self.downs.get(id as usize).is_some_and(|d| d.tls.is_some()),
             ConnId::Up(id) => self.ups.get(id as usize).is_some_and(|u| u.tls.is_some()),
         }
+    }
+
+    /// Sends `input[range]`: by reference where it is the caller's own input (`direct`), large, and goes as it is.
+    pub(super) fn forward(&mut self, conn: ConnId, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
+        let direct = direct && !self.is_sealed(conn);
+        self.actions.forward(conn, input, range, direct);
     }
 
     /// Bytes of an endpoint as they came.
@@ -156,6 +164,9 @@ impl Engine {
         }
         match result {
             Ok(fed) if fed.peer_closed => {
+                if let Some(up) = self.ups.get_mut(id as usize) {
+                    up.goodbye = true;
+                }
                 if self.ups.get(id as usize).is_some_and(|u| !u.closing) && self.upstream_eof(id) == AfterEof::Close {
                     self.close_up(id);
                 }
@@ -188,19 +199,19 @@ impl Engine {
 
     /// The transport to an endpoint is open: the handshake begins.
     pub(super) fn greet_endpoint(&mut self, id: u32) {
-        let Some(session) = self.ups.get_mut(id as usize).and_then(|u| u.tls.as_mut()) else { return };
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        let Some(session) = &mut up.tls else { return };
         let mut out = Vec::new();
         session.output(&mut out);
+        // Whoever asked for it may have given up; the handshake must end all the same.
+        self.wheel.set(&mut up.deadline, self.now.mono + up.greeting, Timer::Up(id));
         self.actions.seal(ConnId::Up(id), out);
     }
 
     /// Encrypts what this callback sends on sealed connections, and says goodbye before they close.
     pub(super) fn seal_actions(&mut self) {
-        let list = self.actions.take();
-        let mut sealed = Vec::with_capacity(list.len() + 2);
-        for action in list {
-            let conn = action.connection();
-            let session = match conn {
+        for action in self.actions.take() {
+            let session = match action.connection() {
                 Some(ConnId::Down(id)) => {
                     self.downs.get_mut(id as usize).and_then(|d| d.tls.as_deref_mut()).map(Session::Server)
                 }
@@ -209,30 +220,28 @@ impl Engine {
                 }
                 None => None,
             };
-            let (Some(mut session), Some(conn)) = (session, conn) else {
-                sealed.push(action);
+            let Some(mut session) = session else {
+                self.actions.push(action);
                 continue;
             };
             match action {
-                Action::Write { data, .. } => {
-                    let mut out = Vec::with_capacity(data.len() + 64);
+                Action::Write { conn, data } => {
+                    let mut out = self.actions.spare();
                     session.send(&data, &mut out);
-                    if !out.is_empty() {
-                        sealed.push(Action::Sealed { conn, data: out });
-                    }
+                    self.actions.keep(data);
+                    self.actions.seal(conn, out);
                 }
-                Action::WriteEof(_) | Action::Close(_) => {
-                    let mut out = Vec::new();
+                Action::WriteEof(conn) | Action::Close(conn) => {
+                    let mut out = self.actions.spare();
                     session.close(&mut out);
-                    if !out.is_empty() {
-                        sealed.push(Action::Sealed { conn, data: out });
-                    }
-                    sealed.push(action);
+                    self.actions.seal(conn, out);
+                    self.actions.push(action);
                 }
-                other => sealed.push(other),
+                // Plaintext may not leave by any way: there is none that leads here.
+                Action::WriteInput { conn, .. } => self.actions.push(Action::Abort(conn)),
+                other => self.actions.push(other),
             }
         }
-        self.actions.put(sealed);
     }
 }
 

@@ -4,10 +4,13 @@
 //! is complete. Deadlines are the places': the connection itself has one only while it carries no request.
 
 use super::connection::{Down, DownWire, Exchange};
-use super::wheel::{Deadline, Timer};
-use super::{AfterEof, ConnId, Engine};
+use super::wheel::Timer;
+use super::{Action, AfterEof, ConnId, Engine};
 use crate::http2::{self, Reset, ServerEvent};
 use crate::observe::Counter;
+
+/// Bytes a session is given at a time: it digests all it has before it tells of the first.
+const SLICE: usize = 16 << 10;
 
 impl Engine {
     /// Begins HTTP/2 on a connection: `input` starts with the client's preface, or a part of it.
@@ -23,22 +26,62 @@ impl Engine {
 
     pub(super) fn session_input(&mut self, id: u32, input: &[u8]) {
         let now = self.now.mono;
-        if let Some(DownWire::Http2(session)) = self.downs.get_mut(id as usize).map(|d| &mut d.wire) {
-            if !session.feed(input, now) {
+        for slice in input.chunks(SLICE) {
+            let Some(DownWire::Http2(session)) = self.downs.get_mut(id as usize).map(|d| &mut d.wire) else { return };
+            let calm = session.feed(slice, now);
+            if !calm {
                 self.meter.add(Counter::FloodsStopped, 1);
             }
-            self.serve_later(ConnId::Down(id));
+            self.serve_session(id);
+            if !calm {
+                break;
+            }
         }
+        self.flush_later(ConnId::Down(id));
     }
 
-    /// The session of this connection is served before the callback ends.
+    /// The session of this connection is asked for what it has to tell before the callback ends.
     pub(super) fn serve_later(&mut self, conn: ConnId) {
         if self.dirty.last() != Some(&conn) {
             self.dirty.push(conn);
         }
     }
 
-    /// Takes what the session has to tell, and sends what it has to send.
+    /// What the session of this connection has to send goes out when this turn of the loop is done.
+    pub(super) fn flush_later(&mut self, conn: ConnId) {
+        let flushing = match conn {
+            ConnId::Down(id) => self.downs.get_mut(id as usize).map(|d| &mut d.flushing),
+            ConnId::Up(id) => self.ups.get_mut(id as usize).map(|u| &mut u.flushing),
+        };
+        if flushing.is_some_and(|flushing| !std::mem::replace(flushing, true)) {
+            if self.unflushed.is_empty() {
+                self.actions.push(Action::Flush);
+            }
+            self.unflushed.push(conn);
+        }
+    }
+
+    pub(super) fn flush_session(&mut self, id: u32) {
+        self.send_session(id);
+        if let Some(down) = self.downs.get_mut(id as usize) {
+            down.flushing = false;
+        }
+    }
+
+    fn send_session(&mut self, id: u32) {
+        loop {
+            self.serve_session(id);
+            let Some(down) = self.downs.get_mut(id as usize).filter(|d| !d.closing) else { return };
+            let DownWire::Http2(session) = &mut down.wire else { return };
+            let more = session.output(self.actions.buffer(ConnId::Down(id)));
+            self.actions.drop_empty();
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Takes what the session has to tell.
     pub(super) fn serve_session(&mut self, id: u32) {
         let mut fresh: Option<Box<Exchange>> = None;
         loop {
@@ -49,14 +92,7 @@ impl Engine {
             let ex = fresh.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
             let Some(down) = self.downs.get_mut(id as usize).filter(|d| !d.closing) else { break };
             let DownWire::Http2(session) = &mut down.wire else { break };
-            let Some(event) = session.next(&mut ex.head) else {
-                let more = session.output(self.actions.buffer(ConnId::Down(id)));
-                self.actions.drop_empty();
-                if more {
-                    continue;
-                }
-                break;
-            };
+            let Some(event) = session.next(&mut ex.head) else { break };
             match event {
                 ServerEvent::Request { stream } => {
                     self.begun += 1;
@@ -103,6 +139,7 @@ impl Engine {
     }
 
     fn open_stream(&mut self, parent: u32, stream: u32) -> u32 {
+        let id = self.downs.vacant_key() as u32;
         let from = &mut self.downs[parent as usize];
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
@@ -110,6 +147,8 @@ impl Engine {
             wire: DownWire::Stream { parent, stream },
             tls: None,
             hello: false,
+            asked: None,
+            goodbye: false,
             early: from.early,
             local: from.local,
             server: Default::default(),
@@ -120,7 +159,7 @@ impl Engine {
             ip_text: from.ip_text.clone(),
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.downs_left.take(id),
             served: 0,
             proxy_header: false,
             read_closed: false,
@@ -129,10 +168,11 @@ impl Engine {
             closing: false,
             head_begun: None,
             sent: false,
+            flushing: false,
         });
         let plan = &from.revision.entrypoints[from.peer.entrypoint as usize];
         let last = self.draining || (plan.max_requests > 0 && from.served >= plan.max_requests);
-        let id = self.downs.insert(place) as u32;
+        self.downs.insert(place);
         self.streams += 1;
         if let DownWire::Http2(session) = &mut self.downs[parent as usize].wire {
             session.name(stream, id);
@@ -194,8 +234,8 @@ impl Engine {
         if let Some((session, stream)) = self.stream_of(id) {
             session.close(stream, reset);
         }
-        let Some(mut place) = self.downs.try_remove(id as usize) else { return };
-        self.wheel.clear(&mut place.deadline);
+        let Some(place) = self.downs.try_remove(id as usize) else { return };
+        self.downs_left.keep(id, place.deadline);
         self.streams -= 1;
         if let Some(ex) = place.exchange {
             self.exchanges[ex as usize].orphan = true;
@@ -259,7 +299,7 @@ impl Engine {
             } else if !idle {
                 self.wheel.clear(&mut down.deadline);
             }
-            return self.serve_later(ConnId::Down(id));
+            return self.flush_later(ConnId::Down(id));
         }
         if down.closing {
             return;
@@ -300,7 +340,7 @@ impl Engine {
             if let DownWire::Http2(session) = &mut self.downs[id as usize].wire {
                 session.drain();
             }
-            self.serve_later(ConnId::Down(id));
+            self.flush_later(ConnId::Down(id));
         }
     }
 

@@ -4,17 +4,17 @@
 //! its outcome when either side has ended. Which route it takes is decided by what is known without speaking: the
 //! entrypoint, the client's address, and the names in its ClientHello, which is looked at and left as it is.
 
-use super::connection::{DownWire, Exchange, Stage};
+use super::connection::{Down, DownWire, Exchange, Stage};
 use super::identity::Trace;
 use super::wheel::Timer;
 use super::{ConnId, Engine};
 use crate::config::{ProxyProtocol, TcpTls};
 use crate::error::Code;
-use crate::message::{Method, TlsFacts};
+use crate::message::Method;
 use crate::observe::Counter;
 use crate::proxy_protocol;
 use crate::route::tcp::Seen;
-use crate::tls::{client_hello, Hello};
+use crate::tls::client_hello;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -31,47 +31,53 @@ impl Engine {
             },
             Some(_) => None,
         };
+        self.refresh(id);
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         down.hello = false;
         let revision = down.revision.clone();
-        let plan = &revision.entrypoints[down.peer.entrypoint as usize];
-        let route = revision.tcp.find(&seen(&down.peer, hello.as_ref(), None));
-        let passed = route.filter(|r| revision.routes[*r as usize].tcp.as_ref().is_some_and(|t| t.tls == TcpTls::Passthrough));
-        if passed.is_some() {
+        let tcp = revision.entrypoints[down.peer.entrypoint as usize].tcp;
+        down.asked = hello.map(Box::new);
+        let passed = match revision.tcp.find(&seen(down), None) {
+            Some(route) => revision.routes[route as usize].tcp.as_ref().is_some_and(|t| t.tls == TcpTls::Passthrough),
+            None => false,
+        };
+        if passed || (tcp && down.tls.is_none()) {
+            // TLS, if that is what it is, is between the client and its endpoint.
+            down.tls = None;
             down.kept = kept;
-            return self.begin_bytes(id, passed);
+            return self.begin_bytes(id);
+        }
+        if !tcp {
+            down.asked = None;
         }
         if down.tls.is_none() {
-            if plan.tcp {
-                // Without TLS to end here, only a route can take it.
-                down.kept = kept;
-                return self.begin_bytes(id, route);
-            }
             return self.downstream_input(id, &kept, false);
         }
         self.secure_input(id, &kept);
     }
 
-    /// Passes the connection on as bytes, by `route` or whichever matches.
-    pub(super) fn begin_bytes(&mut self, id: u32, route: Option<u32>) {
+    /// Passes the connection on as bytes, by the route that matches.
+    pub(super) fn begin_bytes(&mut self, id: u32) {
+        self.refresh(id);
         let Some(down) = self.downs.get_mut(id as usize) else { return };
         down.wire = DownWire::Bytes;
         let revision = down.revision.clone();
-        let facts = down.peer.tls.clone();
-        let route = route.or_else(|| revision.tcp.find(&seen(&down.peer, None, facts.as_deref())));
-        let ex: Box<Exchange> = self.spare.pop().unwrap_or_default();
+        // What was encrypted goes only where plaintext is meant to go, and the other way round.
+        let tls = if down.tls.is_some() { TcpTls::Terminate } else { TcpTls::Passthrough };
+        let route = revision.tcp.find(&seen(down), Some(tls));
+        let name = seen(down).sni.map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+        down.asked = None;
+        let mut ex: Box<Exchange> = self.spare.pop().unwrap_or_default();
+        // A connection has no method; this one is what opens others through a gateway.
+        ex.head.method = Method::Connect;
         let ex = self.adopt(id, ex);
         let exchange = &mut self.exchanges[ex as usize];
-        // A connection has no method; this one is what opens others through a gateway.
-        exchange.head.method = Method::Connect;
         exchange.raw = true;
         exchange.parsed = true;
         exchange.request_complete = true;
         exchange.replayable = true;
         exchange.trace = Trace::begin(None, revision.sample, &mut self.entropy);
-        if let Some(name) = facts.as_ref().and_then(|f| f.sni.as_deref()) {
-            exchange.head.host.extend_from_slice(name.as_bytes());
-        }
+        exchange.head.host = name;
         exchange.route = route;
         let Some(route) = route else {
             self.meter.add(Counter::ConnectionsUnrouted, 1);
@@ -154,12 +160,14 @@ impl Engine {
     }
 }
 
-fn seen<'s>(peer: &'s crate::message::Peer, hello: Option<&'s Hello>, facts: Option<&'s TlsFacts>) -> Seen<'s> {
+fn seen(down: &Down) -> Seen<'_> {
+    let facts = down.peer.tls.as_deref();
+    let asked = down.asked.as_deref();
     Seen {
-        entrypoint: peer.entrypoint,
-        ip: peer.ip,
-        sni: hello.and_then(|h| h.sni.as_deref()).or(facts.and_then(|f| f.sni.as_deref())),
-        alpn: match hello {
+        entrypoint: down.peer.entrypoint,
+        ip: down.peer.ip,
+        sni: asked.and_then(|h| h.sni.as_deref()).or(facts.and_then(|f| f.sni.as_deref())),
+        alpn: match asked {
             Some(hello) => hello.alpn.iter().map(Vec::as_slice).collect(),
             None => facts.and_then(|f| f.alpn.as_deref()).into_iter().collect(),
         },

@@ -28,6 +28,9 @@ impl Engine {
         }
         if now.mono.since(self.last_count) >= COUNT_EVERY {
             self.last_count = now.mono;
+            if let Some(tls) = &self.tls {
+                tls.set_now(now.wall_ns / 1_000_000_000);
+            }
             self.set_gauges();
         }
         self.wheel.advance(now.mono, &mut self.woken);
@@ -131,6 +134,16 @@ impl Engine {
         }
         if up.closing {
             return self.actions.push(Action::Abort(ConnId::Up(id)));
+        }
+        if up.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            let ex = up.exchange.take();
+            self.close_up(id);
+            if let Some(ex) = ex {
+                self.meter.add(Counter::TimeoutConnect, 1);
+                self.exchanges[ex as usize].up = None;
+                self.attempt_failed(ex, Code::ConnectTimeout, Failure::Plain);
+            }
+            return;
         }
         let Some(ex) = up.exchange else {
             return self.close_up(id);

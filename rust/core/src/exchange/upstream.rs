@@ -2,7 +2,7 @@
 
 use super::client::forwarding_lines;
 use super::connection::{pause, Stage, Up, UpWire};
-use super::wheel::{Deadline, Timer};
+use super::wheel::Timer;
 use super::{identity, Action, AfterEof, ConnId, Engine};
 use crate::audit::record::Intent;
 use crate::balance::{share_of, Address, EndpointPlan, ServicePlan, Spoken};
@@ -61,6 +61,7 @@ impl Engine {
         let Some(revision) = exchange.revision.as_ref() else { return };
         let route = exchange.route.map(|r| &revision.routes[r as usize]);
         let service = route.and_then(|r| r.service).map(|s| &revision.services[s as usize]);
+        let tls = exchange.peer.tls.as_deref();
         let intent = Intent {
             exchange: exchange.id,
             wall_ns: self.now.wall_ns,
@@ -81,6 +82,8 @@ impl Engine {
             parent_span_id: exchange.trace.parent_span_id,
             sampled: exchange.trace.sampled,
             user_agent: exchange.head.fields.get_known(Known::UserAgent).unwrap_or(b""),
+            tls: tls.map_or("", |tls| tls.version),
+            client_cert: tls.and_then(|tls| tls.client.as_ref()).map_or("", |client| &client.fingerprint),
         };
         crate::audit::encode_intent(&intent, &mut self.ledger.bytes);
         self.ledger.made();
@@ -144,10 +147,13 @@ impl Engine {
         if http2 {
             self.mux_asked(endpoint.key);
         }
-        let up = self.ups.insert(Box::new(Up {
+        let up = self.ups.vacant_key() as u32;
+        self.ups.insert(Box::new(Up {
             wire: UpWire::Http1,
             http2: (http2 || tls.is_some()).then(|| service.http2_limits()),
             tls,
+            greeting: timeout,
+            goodbye: false,
             opening: http2,
             client: Default::default(),
             kept: Vec::new(),
@@ -156,12 +162,13 @@ impl Engine {
             max_head: service.max_head,
             pauses: 0,
             write_blocked: false,
-            deadline: Deadline::default(),
+            deadline: self.ups_left.take(up),
             connected: false,
             closing: false,
             read_closed: false,
             served: 0,
-        })) as u32;
+            flushing: false,
+        }));
         self.exchanges[ex as usize].up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
         self.actions.push(Action::Connect { up, address: endpoint.address.clone(), timeout });
@@ -207,6 +214,7 @@ impl Engine {
     /// The connection may carry what it is for.
     pub(super) fn up_open(&mut self, id: u32) {
         let up = &mut self.ups[id as usize];
+        self.wheel.clear(&mut up.deadline);
         let speaks_http2 = match &up.tls {
             None => up.http2.is_some(),
             Some(tls) => tls.facts().is_some_and(|f| f.alpn.as_deref() == Some(b"h2")),
@@ -235,12 +243,7 @@ impl Engine {
     }
 
     /// TLS for a connection to `endpoint`, offering what the service speaks.
-    fn secure_client(
-        &mut self,
-        service: &ServicePlan,
-        endpoint: &EndpointPlan,
-        upgrade: bool,
-    ) -> Option<tls::Client> {
+    fn secure_client(&mut self, service: &ServicePlan, endpoint: &EndpointPlan, upgrade: bool) -> Option<tls::Client> {
         let plan = self.tls.as_ref()?.client(&service.name)?;
         let host = match &endpoint.address {
             Address::Tcp { host, .. } => host.as_str(),
@@ -262,6 +265,7 @@ impl Engine {
             return;
         }
         if let Some(up) = self.ups.try_remove(id as usize) {
+            self.ups_left.keep(id, up.deadline);
             self.pool.closed(up.endpoint);
             if up.opening {
                 self.mux_settled(up.endpoint);
@@ -325,9 +329,11 @@ impl Engine {
             let opened = session.open(id, &exchange.head, &host, end, |add| {
                 forwarding_lines(exchange, ip, &trace, add);
             });
-            self.serve_later(ConnId::Up(parent));
+            self.flush_later(ConnId::Up(parent));
             let Some(stream) = opened else {
-                return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
+                // No verdict on the endpoint: it was never asked.
+                self.forget_attempt(ex);
+                return self.refuse(ex, Code::BadRequest, Some("the request cannot be written in HTTP/2"));
             };
             self.ups[id as usize].wire = UpWire::Stream { parent, stream };
         } else {
@@ -392,10 +398,10 @@ impl Engine {
                 return;
             }
             write::chunk_size(self.actions.buffer(conn), range.len());
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
             self.actions.buffer(conn).extend_from_slice(b"\r\n");
         } else {
-            self.actions.forward(conn, input, range, direct);
+            self.forward(conn, input, range, direct);
         }
     }
 
@@ -569,9 +575,12 @@ impl Engine {
     pub(super) fn upstream_eof(&mut self, id: u32) -> AfterEof {
         let Some(up) = self.ups.get_mut(id as usize) else { return AfterEof::Close };
         if matches!(up.wire, UpWire::Http2(_)) {
+            up.closing = true;
             self.lose_mux(id);
             return AfterEof::Close;
         }
+        // RFC 9112 §9.8: an end that TLS does not vouch for may be anybody's.
+        let forged = up.tls.is_some() && !up.goodbye;
         let Some(ex) = up.exchange else {
             up.closing = true;
             self.pool.remove(up.endpoint, id);
@@ -586,6 +595,10 @@ impl Engine {
             if let Some(after) = self.socket_eof(ex, Side::Upstream) {
                 return after;
             }
+            if forged {
+                self.tunnel_cut(ex);
+                return AfterEof::Close;
+            }
             let down = self.exchanges[ex as usize].down;
             if self.downs.get(down as usize).is_some_and(|d| d.read_closed) {
                 self.tunnel_end(ex);
@@ -594,7 +607,7 @@ impl Engine {
             self.client_eof(down);
             return AfterEof::KeepOpen;
         }
-        if up.client.closed() {
+        if !forged && up.client.closed() {
             self.answer_end(ex);
         } else {
             let failure = lost_race(up);
@@ -604,8 +617,13 @@ impl Engine {
     }
 
     pub(super) fn upstream_lost(&mut self, id: u32) {
+        match self.ups.get_mut(id as usize) {
+            Some(up) => up.closing = true,
+            None => return,
+        }
         self.lose_mux(id);
         let Some(up) = self.ups.try_remove(id as usize) else { return };
+        self.ups_left.keep(id, up.deadline);
         if up.opening {
             // Not yet greeted.
             self.mux_settled(up.endpoint);
@@ -620,9 +638,9 @@ impl Engine {
             exchange.up = None;
             if exchange.stage == Stage::Tunnel {
                 if !self.socket_gone(ex, Side::Upstream) {
-                self.tunnel_end(ex);
-            }
-            return;
+                    self.tunnel_cut(ex);
+                }
+                return;
             }
             // Without an end of stream first this was a reset, even to an answer that ends with the connection.
             self.attempt_failed(ex, Code::UpstreamReset, lost_race(&up));
@@ -741,11 +759,7 @@ impl Engine {
                     UpWire::Http1 if up.opening && up.tls.as_ref().is_none_or(|t| t.is_handshaking()) => return,
                     UpWire::Http1 => {}
                 }
-                if up.connected && !up.closing {
-                    up.closing = true;
-                    self.wheel.clear(&mut up.deadline);
-                    self.actions.push(Action::Abort(ConnId::Up(id)));
-                }
+                self.abort_up(id);
             }
         }
     }
@@ -816,6 +830,19 @@ impl Engine {
         }
     }
 
+    /// Ends an endpoint's side at once.
+    pub(super) fn abort_up(&mut self, id: u32) {
+        let Some(up) = self.ups.get_mut(id as usize) else { return };
+        if matches!(up.wire, UpWire::Stream { .. }) {
+            return self.remove_place(id);
+        }
+        if up.connected && !up.closing {
+            up.closing = true;
+            self.wheel.clear(&mut up.deadline);
+            self.actions.push(Action::Abort(ConnId::Up(id)));
+        }
+    }
+
     pub(super) fn close_up(&mut self, id: u32) {
         if let Some(up) = self.ups.get_mut(id as usize) {
             if matches!(up.wire, UpWire::Stream { .. }) {
@@ -826,6 +853,11 @@ impl Engine {
             }
             if !up.closing && up.connected {
                 up.closing = true;
+                if std::mem::take(&mut up.opening) {
+                    let endpoint = up.endpoint;
+                    self.mux_settled(endpoint);
+                }
+                let up = &mut self.ups[id as usize];
                 self.wheel.set(&mut up.deadline, self.now.mono + UNWRITTEN, Timer::Up(id));
                 self.actions.push(Action::Close(ConnId::Up(id)));
             }

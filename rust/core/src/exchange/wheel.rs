@@ -26,6 +26,32 @@ pub enum Timer {
     Exchange(u32),
 }
 
+impl Deadline {
+    /// Its wake-up without its time: for whoever gets the number of an owner that is gone.
+    pub fn left(self) -> Deadline {
+        Deadline { at: None, armed: self.armed }
+    }
+}
+
+/// Wake-ups that owners left behind, by their numbers: the next one with the number counts on them, so that owners
+/// which come and go by the thousand do not fill the wheel.
+#[derive(Debug, Default)]
+pub struct Left(Vec<Deadline>);
+
+impl Left {
+    pub fn keep(&mut self, number: u32, deadline: Deadline) {
+        let number = number as usize;
+        if self.0.len() <= number {
+            self.0.resize(number + 1, Deadline::default());
+        }
+        self.0[number] = deadline.left();
+    }
+
+    pub fn take(&mut self, number: u32) -> Deadline {
+        self.0.get_mut(number as usize).map(std::mem::take).unwrap_or_default()
+    }
+}
+
 #[derive(Debug)]
 pub struct Wheel {
     slots: Vec<Vec<(Instant, Timer)>>,

@@ -80,7 +80,7 @@ impl Status {
             Code::HeadTooLarge | Code::BodyTooLarge | Code::UpstreamTooLarge => Status::ResourceExhausted,
             Code::RateLimited | Code::ConcurrencyLimited => Status::ResourceExhausted,
             Code::NotImplemented | Code::VersionNotSupported | Code::MethodNotAllowed => Status::Unimplemented,
-            Code::ExpectationFailed => Status::FailedPrecondition,
+            Code::ExpectationFailed | Code::UpgradeRequired => Status::FailedPrecondition,
             Code::Forbidden | Code::GuardBlocked => Status::PermissionDenied,
             Code::BadUpstream | Code::PluginFailed => Status::Internal,
             Code::ClientClosed => Status::Cancelled,

@@ -110,7 +110,7 @@ impl ContentKind {
 pub enum Unjudgeable {
     /// Longer than [`MAX_BODY`] or the route's cap.
     TooLong,
-    /// `content-encoding` other than identity: the text cannot be seen.
+    /// A content coding that cannot be undone: the text cannot be seen.
     Encoded,
     /// A charset that is not a superset of ASCII.
     Charset,
@@ -128,7 +128,9 @@ impl std::fmt::Display for Unjudgeable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Unjudgeable::TooLong => f.write_str("the body is too long to be judged"),
-            Unjudgeable::Encoded => f.write_str("the body is encoded (content-encoding) and cannot be judged"),
+            Unjudgeable::Encoded => {
+                f.write_str("the body's content coding cannot be undone, so that it cannot be judged")
+            }
             Unjudgeable::Charset => f.write_str("the body's charset cannot be judged"),
             Unjudgeable::Malformed { at } => write!(f, "the body is not valid JSON (byte {at})"),
             Unjudgeable::TooDeep => write!(f, "the body is nested deeper than {MAX_DEPTH} levels"),

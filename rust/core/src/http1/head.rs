@@ -4,7 +4,9 @@
 //! 1. One pass. Framing, connection and gateway-owned fields are taken out while the rest is copied.
 //! 2. A name written with `_` for `-` that would then be a name the gateway knows is dropped: some
 //!    origins read it as that name (CVE-2026-39858).
-//! 3. `Connection` may nominate only fields that neither frame the message nor carry identity.
+//! 3. A method has no lower-case letter: some origins read `get` as GET, which no rule on methods here would
+//!    have seen (found by `tests/differential`; no registered method has one).
+//! 4. `Connection` may nominate only fields that neither frame the message nor carry identity.
 
 use super::Violation;
 use crate::config::Underscores;
@@ -68,9 +70,12 @@ pub fn find_end(input: &[u8], scanned: &mut usize, limit: usize) -> Result<Optio
     let from = scanned.saturating_sub(3);
     let end = finder.find(&input[from..]).map(|at| from + at + 4);
     let head = &input[from..end.unwrap_or(input.len())];
-    // Without early exit, so that it runs sixteen bytes at a time.
-    let bare = head.windows(2).fold(false, |bare, pair| bare | (pair[1] == b'\n' && pair[0] != b'\r'));
-    if bare || (from == 0 && head.first() == Some(&b'\n')) {
+    let bare = |at: usize| match at {
+        // Looked at before, with the byte in front of it.
+        0 => from == 0,
+        _ => head[at - 1] != b'\r',
+    };
+    if memchr::memchr_iter(b'\n', head).any(bare) {
         return Err(Violation::bad("line ends in a bare LF"));
     }
     if head.len() + from > limit {
@@ -88,12 +93,17 @@ pub fn parse_request(raw: &[u8], limits: &HeadLimits, head: &mut RequestHead) ->
     match parsed.parse_with_uninit_headers(raw, &mut slots[..limits.fields.min(MAX_FIELDS)]) {
         Ok(httparse::Status::Complete(n)) if n == raw.len() => {}
         Ok(_) => return Err(Violation::bad("malformed head")),
+        // RFC 9112 §3: what is no version at all makes a malformed line, not another version.
+        Err(httparse::Error::Version) if !names_version(raw) => return Err(Violation::bad("malformed request line")),
         Err(error) => return Err(tokeniser(error)),
     }
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Violation::bad("malformed request line"));
     };
     head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    if method.bytes().any(|b| b.is_ascii_lowercase()) {
+        return Err(Violation::bad("lower-case letter in the method"));
+    }
     head.method = Method::parse(method.as_bytes()).ok_or(Violation::bad("malformed method"))?;
 
     let mut reader = FieldReader::default();
@@ -349,11 +359,12 @@ impl<'b> FieldReader<'b> {
         })
     }
 
-    /// RFC 9110 §7.8. `h2c` is never passed on: the bytes behind it would escape every rule here.
+    /// RFC 9110 §7.8, without content (a length of 0 says the same as none, and is what is written for a POST).
+    /// `h2c` is never passed on: the bytes behind it would escape every rule here.
     fn upgrades(&self, head: &RequestHead) -> bool {
         self.upgrade_nominated
             && head.version >= Version::Http11
-            && head.length == BodyLength::None
+            && matches!(head.length, BodyLength::None | BodyLength::Exact(0))
             && self.upgrade.is_some_and(|token| {
                 !token.is_empty()
                     && is_field_value(token)
@@ -483,6 +494,16 @@ static HOST: [u8; 256] = {
 fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// Whether the request line has a third word of the form `HTTP/1.1` (RFC 9112 §2.3) and ends there.
+fn names_version(raw: &[u8]) -> bool {
+    let line = memchr::memchr(b'\r', raw).map_or(raw, |end| &raw[..end]);
+    let version = line.splitn(3, |&b| b == b' ').nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
+    let digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    version.is_some_and(|v| {
+        v.iter().position(|&b| b == b'.').is_some_and(|dot| digits(&v[..dot]) && digits(&v[dot + 1..]))
+    })
 }
 
 fn tokeniser(error: httparse::Error) -> Violation {

@@ -68,6 +68,16 @@ fn request_heads_that_are_refused() {
         ("HTTP/0.9", "GET /\r\n\r\n".into(), bad),
         ("HTTP/1.32", with("GET / HTTP/1.32", ""), Code::VersionNotSupported),
         ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\n".into(), Code::VersionNotSupported),
+        ("HTTP/3.0", with("GET / HTTP/3.0", ""), Code::VersionNotSupported),
+        ("another protocol", with("GET / RTSP/1.0", ""), bad),
+        ("version in lower case", with("GET / http/1.1", ""), bad),
+        ("version without a minor", with("GET / HTTP/2", ""), bad),
+        ("four words", with("GET / a HTTP/1.1", ""), bad),
+        ("a space in the target", with("GET /a b HTTP/1.1", ""), bad),
+        ("a space in the method", with("GE T / HTTP/1.1", ""), bad),
+        ("space before the version", with("GET /  HTTP/1.1", ""), bad),
+        ("method in lower case", with("get / HTTP/1.1", ""), bad),
+        ("method with a lower-case letter", with("POSt / HTTP/1.1", ""), bad),
         ("method with a bracket", with("GE(T / HTTP/1.1", ""), bad),
         ("two spaces", with("GET  / HTTP/1.1", ""), bad),
         ("tab in the request line", with("GET\t/ HTTP/1.1", ""), bad),
@@ -112,6 +122,10 @@ fn request_heads_that_are_read() {
         request("GET /w HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap().upgrade
     );
     assert!(!request("GET /w HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a, h2c\r\n\r\n").unwrap().upgrade);
+    let post =
+        |length: &str| with("POST /w HTTP/1.1", &format!("Connection: upgrade\r\nUpgrade: spdy/3.1\r\n{length}"));
+    assert!(request(&post("")).unwrap().upgrade && request(&post("Content-Length: 0\r\n")).unwrap().upgrade);
+    assert!(!request(&post("Content-Length: 1\r\n")).unwrap().upgrade);
     assert!(request("GET / HTTP/1.0\r\n\r\n").unwrap().host.is_empty());
 }
 

@@ -63,7 +63,8 @@ pub enum ClientEvent {
     Writable {
         owner: u32,
     },
-    /// Requests may be sent.
+    /// Requests may be sent. The endpoint's own limits may come later: what is beyond them is refused, and said to be
+    /// unprocessed.
     Ready,
     /// The endpoint has said what it takes: [`Client::extended`] is known.
     Settled,
@@ -108,8 +109,6 @@ pub struct Client {
     most: u32,
     /// The endpoint takes no new requests.
     draining: bool,
-    /// [`ClientEvent::Ready`] was told.
-    greeted: bool,
     /// [`ClientEvent::Settled`] was told.
     settled: bool,
 }
@@ -145,7 +144,6 @@ impl Client {
             blocked: false,
             most: limits.streams,
             draining: false,
-            greeted: false,
             settled: false,
         }
     }
@@ -182,6 +180,11 @@ impl Client {
             State::Open { sender, .. } if self.settled => Some(sender.is_extended_connect_protocol_enabled()),
             _ => None,
         }
+    }
+
+    /// No request may be sent on it any more, whatever the endpoint says.
+    pub fn abandon(&mut self) {
+        self.draining = true;
     }
 
     /// No request will be sent on it any more.
@@ -225,7 +228,7 @@ impl Client {
         *request.uri_mut() = Uri::builder()
             .scheme(scheme)
             .authority(authority)
-            .path_and_query(PathAndQuery::try_from(head.target.as_bytes()).ok()?)
+            .path_and_query(path(head.target.as_bytes())?)
             .build()
             .ok()?;
         convert::append_all(request.headers_mut(), &head.fields);
@@ -274,7 +277,7 @@ impl Client {
                 Poll::Ready(Ok((sender, connection))) => {
                     self.state = State::Open { connection: Box::new(connection), sender };
                     self.session.ring();
-                    (!std::mem::replace(&mut self.greeted, true)).then_some(ClientEvent::Ready)
+                    Some(ClientEvent::Ready)
                 }
                 Poll::Ready(Err(_)) => {
                     self.state = State::Closed;
@@ -402,6 +405,10 @@ impl Client {
     /// Forgets a stream; one that is not complete both ways is reset.
     pub fn close(&mut self, stream: u32) {
         let Some(mut found) = self.streams.try_remove(stream as usize) else { return };
+        if matches!(found.answer, Answer::Complete) {
+            // All was said on their side: what completes ours goes first, if there is room for it.
+            found.outbox.pump(&mut found.sender, &mut Context::from_waker(Waker::noop()));
+        }
         if !found.outbox.sent || !matches!(found.answer, Answer::Complete) {
             found.sender.send_reset(Reset::Cancel.reason());
         }
@@ -429,6 +436,23 @@ impl Client {
         }
         more
     }
+}
+
+/// `:path`. Bytes that our reader lets into a query and the `http` crate does not are escaped; they mean the same.
+fn path(target: &[u8]) -> Option<PathAndQuery> {
+    if let Ok(path) = PathAndQuery::try_from(target) {
+        return Some(path);
+    }
+    let mut escaped = Vec::with_capacity(target.len() + 16);
+    for &b in target {
+        match b {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                escaped.extend_from_slice(format!("%{b:02X}").as_bytes());
+            }
+            b => escaped.push(b),
+        }
+    }
+    PathAndQuery::try_from(escaped).ok()
 }
 
 /// REFUSED_STREAM, or a GOAWAY that left this stream out (RFC 9113 §8.7): sending it again is safe.

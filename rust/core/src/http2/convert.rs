@@ -15,7 +15,11 @@ pub fn request(
 ) -> Result<(), Violation> {
     head.clear();
     head.version = Version::Http2;
-    head.method = Method::parse(parts.method.as_str().as_bytes()).ok_or(Violation::bad("malformed method"))?;
+    let method = parts.method.as_str().as_bytes();
+    if method.iter().any(u8::is_ascii_lowercase) {
+        return Err(Violation::bad("lower-case letter in the method"));
+    }
+    head.method = Method::parse(method).ok_or(Violation::bad("malformed method"))?;
     head.scheme = if parts.uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
     let tunnel = parts.extensions.get::<h2::ext::Protocol>();
     if head.method == Method::Connect {
@@ -34,7 +38,7 @@ pub fn request(
     let mut cookie = Vec::new();
     for (name, value) in &parts.headers {
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        check_value(value)?;
+        check_field(name, value)?;
         let known = Known::of(name);
         match known {
             Known::ContentLength => {
@@ -91,6 +95,10 @@ pub fn request(
         Some(n) => BodyLength::Exact(n),
         None => BodyLength::Streamed,
     };
+    let scheme = parts.uri.scheme_str().unwrap_or_default().as_bytes();
+    if tunnel.is_none() && !scheme.first().is_some_and(u8::is_ascii_alphabetic) {
+        return Err(Violation::bad("malformed :scheme"));
+    }
     let target = parts.uri.path_and_query().map_or("", |t| t.as_str());
     if target == "*" && head.method != Method::Options {
         return Err(Violation::bad("malformed request target"));
@@ -108,7 +116,7 @@ pub fn response(parts: &response::Parts, end: bool, to_head: bool, head: &mut Re
     let mut length = None;
     for (name, value) in &parts.headers {
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        check_value(value)?;
+        check_field(name, value)?;
         let known = Known::of(name);
         match known {
             Known::ContentLength => {
@@ -149,7 +157,7 @@ pub fn response(parts: &response::Parts, end: bool, to_head: bool, head: &mut Re
 pub fn trailers(map: &HeaderMap, fields: &mut Fields) -> Result<(), Violation> {
     fields.clear();
     for (name, value) in map {
-        check_value(value.as_bytes())?;
+        check_field(name.as_str().as_bytes(), value.as_bytes())?;
         if is_plain_trailer(name.as_str().as_bytes()) {
             fields.append(name.as_str().as_bytes(), value.as_bytes());
         }
@@ -180,8 +188,11 @@ fn is_connection_field(known: Known) -> bool {
     )
 }
 
-/// RFC 9113 §8.2.1.
-fn check_value(value: &[u8]) -> Result<(), Violation> {
+/// RFC 9113 §8.2.1. The `http` crate's names may hold a quotation mark, which no token does.
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), Violation> {
+    if !crate::message::fields::is_field_name(name) {
+        return Err(Violation::bad("malformed field name"));
+    }
     let padded = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
     if padded(value.first()) || padded(value.last()) || !crate::message::fields::is_field_value(value) {
         return Err(Violation::bad("malformed field value"));

@@ -53,7 +53,8 @@ impl Outbox {
     }
 
     pub fn clear(&mut self) {
-        *self = Outbox { sent: self.sent, ..Outbox::default() };
+        // Who was told to stop is told to go on.
+        *self = Outbox { sent: self.sent, full: self.full, ..Outbox::default() };
     }
 
     pub fn queued(&self) -> usize {

@@ -175,11 +175,6 @@ impl Server {
         self.streams.iter().map(|(_, s)| s.owner).collect()
     }
 
-    /// Whether the client's half of the stream is complete.
-    pub fn complete(&self, stream: u32) -> bool {
-        self.streams.get(stream as usize).is_none_or(|s| s.body.is_none())
-    }
-
     /// Whether there is nothing to be done.
     pub fn at_rest(&self) -> bool {
         self.ready.is_empty()

@@ -240,14 +240,15 @@ fn floods_end_the_session() {
     let mut out = Vec::new();
     while pair.server.next(&mut pair.request).is_some() {}
     pair.server.output(&mut out);
-    let goaway = out.windows(9).any(|w| w[3] == 7 && w[..3] == [0, 0, 8] || w[3] == 7);
+    let goaway = out.windows(9).any(|w| w[3] == 7 && w[5..] == [0; 4]);
     assert!(goaway, "{out:?}");
 }
 
 #[test]
 fn what_http1_refuses_is_refused() {
     type Edit = fn(&mut RequestHead);
-    let edits: [(Edit, &str); 3] = [
+    let edits: [(Edit, &str); 4] = [
+        (|h| h.method = Method::parse(b"get").expect("a token"), "lower-case letter in the method"),
         (|h| h.fields.append(b"expect", b"lunch"), "unknown expectation"),
         (|h| h.target.parse(b"/a/%2e%2e/b%41", PathOptions::default()).expect("a path"), ""),
         (|h| h.fields.append(b"x_forwarded_for", b"1.2.3.4"), ""),
@@ -267,6 +268,18 @@ fn what_http1_refuses_is_refused() {
             text => assert_eq!(pair.seen, [format!("malformed: {text}")]),
         }
     }
+}
+
+#[test]
+fn a_name_that_only_the_http_crate_takes_for_one_is_refused() {
+    let block = b"\x82\x86\x84\x41\x01h\x00\x03x\"a\x011";
+    let mut input = [super::PREFACE, b"\0\0\0\x04\0\0\0\0\0", &[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]].concat();
+    input.extend_from_slice(block);
+    let (mut server, mut head) = (server(), RequestHead::default());
+    assert!(server.feed(&input, Instant(0)));
+    let event = std::iter::from_fn(|| server.next(&mut head)).next();
+    let Some(ServerEvent::Malformed { violation, .. }) = event else { panic!("{event:?}") };
+    assert_eq!(violation.detail, "malformed field name");
 }
 
 proptest! {

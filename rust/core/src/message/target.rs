@@ -5,7 +5,7 @@
 //! 2. Dot segments, written plainly or escaped, are removed (§5.2.4); leaving the root is an error.
 //! 3. Empty segments (`//`) are merged unless the entrypoint says otherwise.
 //! 4. Escaped `/`, `\` and NUL are refused unless allowed by name; raw `\`, `#`, controls and bytes
-//!    ≥ 0x80 always are.
+//!    ≥ 0x80 always are, and so is UTF-8 that is longer than need be (`%C0%AE`): some decoders make a dot of it.
 //! 5. The query keeps its bytes, save that raw controls, spaces and `#` are refused.
 
 /// What real applications may need loosened; the defaults are the strict ones.
@@ -170,6 +170,7 @@ fn canonical_path(path: &[u8], options: PathOptions, out: &mut Vec<u8>) -> Resul
                     }
                     _ if value < 0x20 || value == 0x7f => return Err(TargetError("escaped control byte in path")),
                     _ if is_unreserved(value) => push(out, base, value, options),
+                    _ if is_overlong(value, &path[i + 3..]) => return Err(TargetError("overlong UTF-8 in path")),
                     _ => {
                         out.push(b'%');
                         out.push(HEX[hi as usize]);
@@ -231,6 +232,19 @@ fn remove_dot_segments(out: &mut Vec<u8>, base: usize) -> Result<(), TargetError
     Ok(())
 }
 
+/// RFC 3629 §3: a lead byte with an escaped second byte that together say no more than a shorter form would.
+fn is_overlong(lead: u8, rest: &[u8]) -> bool {
+    let [b'%', high, low, ..] = rest else { return false };
+    let (Some(high), Some(low)) = (hex(*high), hex(*low)) else { return false };
+    let least = match lead {
+        0xc0 | 0xc1 => 0xc0,
+        0xe0 => 0xa0,
+        0xf0 => 0x90,
+        _ => return false,
+    };
+    (0x80..least).contains(&(high << 4 | low))
+}
+
 fn needs_normalising(path: &[u8]) -> bool {
     // A dot or a second slash right behind a slash.
     path.windows(2).any(|w| w[0] == b'/' && (w[1] == b'/' || w[1] == b'.'))
@@ -285,14 +299,38 @@ mod tests {
             ("/a/b/.", "/a/b/"),
             ("/%7euser/%e2%82%ac", "/~user/%E2%82%AC"),
             ("/a/.hidden/..b", "/a/.hidden/..b"),
+            ("/%c0", "/%C0"),
+            ("/%C0x%80", "/%C0x%80"),
+            ("/%e0%a4%b9", "/%E0%A4%B9"),
+            ("/%f0%9f%98%80", "/%F0%9F%98%80"),
+            ("/caf%e9", "/caf%E9"),
             ("/a?", "/a?"),
             ("*", "*"),
         ] {
             assert_eq!(canonical(raw).as_deref(), Ok(expected), "{raw}");
         }
         for raw in [
-            "", "a", "/a#b", "/a\\b", "/%2f", "/%5C", "/%00", "/%0d%0a", "/%zz", "/%4", "/\u{e9}", "/..", "/a/../..",
-            "/a?b#c", "/a?b c",
+            "",
+            "a",
+            "/a#b",
+            "/a\\b",
+            "/%2f",
+            "/%5C",
+            "/%00",
+            "/%0d%0a",
+            "/%zz",
+            "/%4",
+            "/\u{e9}",
+            "/..",
+            "/a/../..",
+            "/a?b#c",
+            "/a?b c",
+            "/%c0%ae",
+            "/a/%C1%9c/b",
+            "/%e0%80%af",
+            "/%E0%9f%bf",
+            "/%f0%80%80%af",
+            "/%F0%8f%bf%bf",
         ] {
             assert!(canonical(raw).is_err(), "{raw}");
         }

@@ -57,8 +57,8 @@ pub struct Levels {
     /// 1 to 12.
     #[schemars(range(min = 1, max = 12))]
     pub zstd: u8,
-    /// 0 to 9.
-    #[schemars(range(min = 0, max = 9))]
+    /// 0 to 6; higher ones need tens of megabytes per answer.
+    #[schemars(range(min = 0, max = 6))]
     pub br: u8,
     /// 1 to 9.
     #[schemars(range(min = 1, max = 9))]
@@ -152,7 +152,7 @@ impl Config {
             order.push(coding);
         }
         for (key, value, range) in
-            [("zstd", self.level.zstd, 1..=12), ("br", self.level.br, 0..=9), ("gzip", self.level.gzip, 1..=9)]
+            [("zstd", self.level.zstd, 1..=12), ("br", self.level.br, 0..=6), ("gzip", self.level.gzip, 1..=9)]
         {
             if !range.contains(&value) {
                 let expected = format!("{} to {}", range.start(), range.end());
@@ -277,7 +277,7 @@ impl Policy for Compress {
             }
             return;
         }
-        if matches!(status, 204 | 205 | 206) || status < 200 || cx.encode.is_some() {
+        if matches!(status, 204..=206) || status < 200 || cx.encode.is_some() {
             return;
         }
         if self.skip_with_cookies && (*slot & COOKIES != 0 || cx.head.fields.has(Known::SetCookie)) {
@@ -439,7 +439,7 @@ mod tests {
                 json!({"types": ["text/*", "text", "*/*", "+", "text/ html"]}),
                 vec!["types[1]", "types[2]", "types[3]", "types[4]"],
             ),
-            (json!({"level": {"zstd": 13, "br": 10, "gzip": 0}}), vec!["level.zstd", "level.br", "level.gzip"]),
+            (json!({"level": {"zstd": 13, "br": 7, "gzip": 0}}), vec!["level.zstd", "level.br", "level.gzip"]),
         ] {
             let paths: Vec<_> = keys.iter().map(|key| format!("policies.p.compress.{key}")).collect();
             assert_eq!(problem_paths(json!({"compress": config})), paths, "{config}");

@@ -105,13 +105,44 @@ impl Policy for Headers {
 impl Changes {
     fn apply(&self, fields: &mut Fields) {
         for name in &self.remove {
-            fields.remove(name.as_bytes());
+            remove_spellings(fields, name.as_bytes());
         }
         for (name, value) in &self.set {
-            fields.set(name.as_bytes(), value.as_bytes());
+            remove_spellings(fields, name.as_bytes());
+            fields.append(name.as_bytes(), value.as_bytes());
         }
         for (name, value) in &self.add {
             fields.append(name.as_bytes(), value.as_bytes());
         }
+    }
+}
+
+/// Takes out `name` in every spelling that an application may read as it: any case, `_` for `-` (CVE-2026-39858).
+fn remove_spellings(fields: &mut Fields, name: &[u8]) {
+    fields.remove(name);
+    let plain = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    let is_it = |found: &[u8]| found.len() == name.len() && found.iter().map(plain).eq(name.iter().map(plain));
+    fields.retain(|known, found, _| known != Known::Other || !is_it(found));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_or_removed_does_not_survive_in_another_spelling() {
+        let mut fields = Fields::default();
+        for name in ["X-User", "X_User", "x_USER", "X-Internal", "X_Internal", "X-Userx", "Accept"] {
+            fields.append(name.as_bytes(), b"client");
+        }
+        let changes = Changes {
+            remove: vec!["x-internal".into(), "accept".into()],
+            set: BTreeMap::from([("x-user".into(), "gateway".into())]),
+            add: BTreeMap::new(),
+        };
+        changes.apply(&mut fields);
+        let left: Vec<_> = fields.iter().map(|(_, name, value)| (name, value)).collect();
+        assert_eq!(left, [(&b"X-Userx"[..], &b"client"[..]), (b"x-user", b"gateway")]);
+        assert!(!fields.has(Known::Accept));
     }
 }

@@ -140,6 +140,10 @@ fn tree_of(table: &MatchTable, at: &str) -> Result<Tree, Vec<Problem>> {
         let test = note(&mut problems, format!("{at}.query.{name}"), Test::from_table(text));
         all.extend(test.map(|test| Tree::Leaf(Condition::Query { name: name.as_str().into(), test })));
     }
+    for (part, text) in &table.client_cert {
+        let condition = Test::from_table(text).and_then(|test| Condition::client_cert(part, test));
+        all.extend(note(&mut problems, format!("{at}.client_cert.{part}"), condition).map(Tree::Leaf));
+    }
     let mut blocks = Vec::new();
     for (path, text) in each("client_ip", &table.client_ip) {
         if let Some(Condition::ClientIp(block)) =

@@ -9,7 +9,7 @@ use super::pattern::{HostPattern, PathPattern};
 use crate::config::ipnet_text::{canonical, Net};
 use crate::error::Problem;
 use crate::message::fields::is_field_name;
-use crate::message::{form_decoded, Method, Peer, RequestHead};
+use crate::message::{form_decoded, ClientCertificate, Method, Peer, RequestHead};
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -31,6 +31,10 @@ impl<'a> Seen<'a> {
         let host = head.host.strip_suffix(b".").unwrap_or(&head.host);
         Seen { head, peer, host, path: head.target.path() }
     }
+
+    fn certificate(&self) -> Option<&'a ClientCertificate> {
+        self.peer.tls.as_ref()?.client.as_ref()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,48 @@ pub enum Condition {
     Header { name: Box<str>, test: Test },
     Query { name: Box<str>, test: Test },
     ClientIp(Vec<Net>),
+    ClientCert { part: CertPart, test: Test },
+}
+
+/// What of a client's verified certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertPart {
+    /// Distinguished name (RFC 4514).
+    Subject,
+    /// Any subject alternative name.
+    San,
+    /// SHA-256 of the DER, lower hex.
+    Fingerprint,
+}
+
+impl CertPart {
+    const ALL: [(&'static str, CertPart); 3] =
+        [("subject", CertPart::Subject), ("san", CertPart::San), ("fingerprint", CertPart::Fingerprint)];
+
+    pub fn parse(name: &str) -> Result<CertPart, Problem> {
+        let found = CertPart::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|f| f.1).ok_or_else(|| {
+            let problem = Problem::new("", format!("a certificate has no {name:?} to match"));
+            let problem = problem.expected("one of subject, san, fingerprint");
+            match crate::error::nearest(name, CertPart::ALL.iter().map(|(known, _)| *known)) {
+                Some(near) => problem.nearest(near),
+                None => problem,
+            }
+        })
+    }
+
+    fn name(self) -> &'static str {
+        CertPart::ALL.iter().find(|(_, part)| *part == self).map_or("", |(name, _)| name)
+    }
+
+    fn values(self, certificate: &ClientCertificate) -> impl Iterator<Item = &str> {
+        let (one, many) = match self {
+            CertPart::Subject => (Some(certificate.subject.as_str()), &[][..]),
+            CertPart::San => (None, certificate.sans.as_slice()),
+            CertPart::Fingerprint => (Some(certificate.fingerprint.as_str()), &[][..]),
+        };
+        one.into_iter().chain(many.iter().map(String::as_str))
+    }
 }
 
 /// What a field or a query parameter must be. One of several values is enough.
@@ -211,8 +257,34 @@ impl Condition {
         blocks.map(read).collect::<Result<_, _>>().map(Condition::ClientIp)
     }
 
+    /// A condition on the client's certificate; fingerprints are compared without colons and case.
+    pub fn client_cert(part: &str, test: Test) -> Result<Condition, Problem> {
+        let part = CertPart::parse(part)?;
+        let test = match (part, test) {
+            (CertPart::Fingerprint, Test::Is(text)) => {
+                let plain: String = text.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+                if plain.len() != 64 || !plain.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    let problem = Problem::new("", format!("{text:?} is not a SHA-256 fingerprint"));
+                    return Err(problem.expected("64 hex digits"));
+                }
+                Test::Is(plain.into())
+            }
+            (_, test) => test,
+        };
+        Ok(Condition::ClientCert { part, test })
+    }
+
     pub fn holds(&self, seen: &Seen<'_>) -> bool {
         match self {
+            Condition::ClientCert { part, test } => {
+                let Some(certificate) = seen.certificate() else { return false };
+                let mut values = part.values(certificate);
+                match test {
+                    Test::Present => values.next().is_some(),
+                    Test::Is(text) => values.any(|v| v == &**text),
+                    Test::Like(pattern) => values.any(|v| pattern.matches(v.as_bytes())),
+                }
+            }
             Condition::Host(pattern) => pattern.matches(seen.host),
             Condition::Path(pattern) => pattern.matches(seen.path),
             Condition::PathRegexp(pattern) => pattern.matches(seen.path),
@@ -260,6 +332,9 @@ impl Condition {
                     .collect(),
             ),
             Condition::ClientIp(_) => canonical(seen.peer.ip).to_string(),
+            Condition::ClientCert { part, .. } => {
+                list(seen.certificate().map(|c| part.values(c).map(|v| format!("{v:?}")).collect()).unwrap_or_default())
+            }
         }
     }
 
@@ -272,6 +347,7 @@ impl Condition {
             Condition::Header { .. } => "header",
             Condition::Query { .. } => "query",
             Condition::ClientIp(_) => "client_ip",
+            Condition::ClientCert { .. } => "client_cert",
         }
     }
 }
@@ -326,6 +402,7 @@ impl fmt::Display for Condition {
             }
             Condition::Header { name, test } => named(f, "Header", name, test),
             Condition::Query { name, test } => named(f, "Query", name, test),
+            Condition::ClientCert { part, test } => named(f, "ClientCert", part.name(), test),
             Condition::ClientIp(blocks) => {
                 let blocks: Vec<String> = blocks.iter().map(|b| Quoted(&b.0.to_string()).to_string()).collect();
                 write!(f, "ClientIP({})", blocks.join(", "))

@@ -28,6 +28,14 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("Query", "a name, and a value unless presence is enough: Query(`debug`)"),
     ("QueryRegexp", "a name and a regular expression: QueryRegexp(`page`, `[0-9]+`)"),
     ("ClientIP", "one or more CIDR blocks: ClientIP(`10.0.0.0/8`)"),
+    (
+        "ClientCert",
+        "subject, san or fingerprint, and a value unless presence is enough: ClientCert(`san`, `a.example`)",
+    ),
+    (
+        "ClientCertRegexp",
+        "subject, san or fingerprint and a regular expression: ClientCertRegexp(`subject`, `.*,O=Acme`)",
+    ),
 ];
 
 /// Reads an expression; the problem's path is empty.
@@ -205,6 +213,9 @@ fn build(name: &str, usage: &str, arguments: &[String]) -> Result<Tree, Problem>
         ("QueryRegexp", [name, pattern]) => {
             Condition::Query { name: name.as_str().into(), test: Test::Like(Pattern::parse(pattern)?) }
         }
+        ("ClientCert", [part]) => Condition::client_cert(part, Test::Present)?,
+        ("ClientCert", [part, value]) => Condition::client_cert(part, Test::Is(value.as_str().into()))?,
+        ("ClientCertRegexp", [part, pattern]) => Condition::client_cert(part, Test::Like(Pattern::parse(pattern)?))?,
         ("ClientIP", _) => Condition::client_ip(arguments.iter().map(String::as_str))?,
         _ => return Err(count()),
     };

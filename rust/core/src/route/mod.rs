@@ -156,6 +156,12 @@ impl RouteTable {
     }
 }
 
+/// An expression as it is printed: reading that again gives the same. For the fuzz targets.
+#[doc(hidden)]
+pub fn normal_form(expression: &str) -> Result<String, Problem> {
+    expression::parse(expression).map(|tree| tree.to_string())
+}
+
 impl Entry {
     /// Host and path are known to match.
     fn matches_but_for_method(&self, seen: &Seen<'_>) -> bool {

@@ -5,7 +5,7 @@
 //! that of the ClientHello; a route that names one never takes a connection without.
 
 use crate::config::ipnet_text::Net;
-use crate::config::{Config, EntrypointProtocol, TcpRoute};
+use crate::config::{Config, EntrypointProtocol, TcpRoute, TcpTls};
 use crate::error::Problem;
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -37,6 +37,7 @@ pub struct TcpTable {
 #[derive(Debug)]
 struct Entry {
     route: u32,
+    tls: TcpTls,
     /// By number of the entrypoint.
     entrypoints: Vec<bool>,
     /// Suffixes with their leading dot; used when the route is not found by an exact name.
@@ -87,6 +88,14 @@ impl TcpTable {
                 let ends = config.entrypoints.get(&names[number]).is_some_and(|e| e.tls.is_some());
                 hello[number] |= *on && (speaks_tls || ends);
             }
+            for (number, name) in names.iter().enumerate().filter(|(number, _)| entrypoints[*number]) {
+                let ends = config.entrypoints.get(name).is_some_and(|e| e.tls.is_some());
+                if route.tls == TcpTls::Terminate && (!ends || !is_tcp(config, &names[number])) {
+                    let text = format!("TLS does not end for bytes on entrypoint {name:?}");
+                    let problem = Problem::new(at("tls"), text);
+                    problems.push(problem.expected("`tls` and `protocol = \"tcp\"` there, or `tls = \"passthrough\"`"));
+                }
+            }
             let rank = (
                 Reverse(route.priority),
                 if !exact.is_empty() { 0 } else { 1 + u8::from(suffixes.is_empty()) },
@@ -96,6 +105,7 @@ impl TcpTable {
             );
             let entry = Entry {
                 route: first + index as u32,
+                tls: route.tls,
                 entrypoints,
                 suffixes,
                 names: names_host,
@@ -107,7 +117,7 @@ impl TcpTable {
         if !problems.is_empty() {
             return Err(problems);
         }
-        ranked.sort_by(|a, b| a.0.cmp(&b.0));
+        ranked.sort_by_key(|ranked| ranked.0);
         let mut table = TcpTable { hello, ..TcpTable::default() };
         for (position, (_, exact, entry)) in ranked.into_iter().enumerate() {
             let position = position as u32;
@@ -127,11 +137,15 @@ impl TcpTable {
         self.hello.get(entrypoint as usize).copied().unwrap_or(false)
     }
 
-    /// The number of the route that takes the connection.
-    pub fn find(&self, seen: &Seen<'_>) -> Option<u32> {
+    /// The number of the route that takes the connection; with `tls` only of those that do this with it.
+    pub fn find(&self, seen: &Seen<'_>, tls: Option<TcpTls>) -> Option<u32> {
         let by_name = seen.sni.and_then(|name| self.exact.get(name));
-        let exact = by_name.into_iter().flatten().find(|p| self.entries[**p as usize].holds(seen, true));
-        let other = self.others.iter().find(|p| self.entries[**p as usize].holds(seen, false));
+        let holds = |position: &u32, named: bool| {
+            let entry = &self.entries[*position as usize];
+            tls.is_none_or(|tls| entry.tls == tls) && entry.holds(seen, named)
+        };
+        let exact = by_name.into_iter().flatten().find(|p| holds(p, true));
+        let other = self.others.iter().find(|p| holds(p, false));
         let best = exact.into_iter().chain(other).min()?;
         Some(self.entries[*best as usize].route)
     }
@@ -147,6 +161,10 @@ impl Entry {
     }
 }
 
+fn is_tcp(config: &Config, name: &str) -> bool {
+    config.entrypoints.get(name).is_some_and(|e| e.protocol == EntrypointProtocol::Tcp)
+}
+
 /// The entrypoints a route listens on, by number.
 fn entrypoints(
     config: &Config,
@@ -156,7 +174,7 @@ fn entrypoints(
     at: &dyn Fn(&str) -> String,
     problems: &mut Vec<Problem>,
 ) -> Vec<bool> {
-    let is_tcp = |name: &str| config.entrypoints.get(name).is_some_and(|e| e.protocol == EntrypointProtocol::Tcp);
+    let is_tcp = |name: &str| is_tcp(config, name);
     for (i, name) in route.entrypoints.iter().enumerate() {
         let path = at(&format!("entrypoints[{i}]"));
         match config.entrypoints.get(name) {
@@ -169,8 +187,11 @@ fn entrypoints(
                 });
             }
             Some(entrypoint) if !is_tcp(name) && (entrypoint.tls.is_none() || !speaks_tls) => problems.push(
-                Problem::new(path, format!("entrypoint {name:?} speaks HTTP, and nothing tells this route's connections apart"))
-                    .expected("`protocol = \"tcp\"` there, or TLS there and a name in `match.sni` here"),
+                Problem::new(
+                    path,
+                    format!("entrypoint {name:?} speaks HTTP, and nothing tells this route's connections apart"),
+                )
+                .expected("`protocol = \"tcp\"` there, or TLS there and a name in `match.sni` here"),
             ),
             Some(_) => {}
         }
@@ -255,7 +276,7 @@ mod tests {
                 sni,
                 alpn: alpn.iter().map(|a: &&str| a.as_bytes()).collect(),
             };
-            let found = table.find(&seen).map(|r| config.tcp_routes[r as usize].name.as_str());
+            let found = table.find(&seen, None).map(|r| config.tcp_routes[r as usize].name.as_str());
             assert_eq!(found, route, "{seen:?}");
         }
     }

@@ -92,6 +92,20 @@ impl Loaded {
 impl CertificateMaterial {
     /// Reads and checks it. Problems stand at `path`.
     pub(super) fn load(&self, path: &str, provider: &CryptoProvider) -> Result<Loaded, Problem> {
+        self.read(path, |chain, key| CertifiedKey::from_der(chain, key, provider))
+    }
+
+    /// The same for a certificate that answers tls-alpn-01. Its critical extension (RFC 8737 §3) is one the library
+    /// does not know, so it cannot be asked whether the key fits; both were made together.
+    pub(super) fn load_challenge(&self, path: &str, provider: &CryptoProvider) -> Result<Loaded, Problem> {
+        self.read(path, |chain, key| Ok(CertifiedKey::new(chain, provider.key_provider.load_private_key(key)?)))
+    }
+
+    fn read(
+        &self,
+        path: &str,
+        certify: impl FnOnce(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) -> Result<CertifiedKey, rustls::Error>,
+    ) -> Result<Loaded, Problem> {
         let wrong = |what: &str| Problem::new(path, format!("{}: {what}", self.source));
         let chain = certificates(&self.cert)
             .map_err(|()| wrong("not a readable PEM file").expected("PEM certificates, the leaf first"))?;
@@ -107,7 +121,7 @@ impl CertificateMaterial {
         let not_after = parsed.validity().not_after.timestamp();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
             .map_err(|_| wrong("no private key that can be read").expected("a PEM key: PKCS#8, PKCS#1 or SEC1"))?;
-        let mut certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        let mut certified = certify(chain, key).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => wrong("the private key belongs to another certificate"),
             _ => wrong("a private key of a kind that is not supported")
                 .expected("RSA of 2048 to 8192 bits, ECDSA P-256 or P-384, or Ed25519"),

@@ -146,7 +146,7 @@ impl Compiler<'_> {
     }
 
     fn challenge(&mut self, certificate: &CertificateMaterial) -> Option<(String, Arc<ServerConfig>)> {
-        let loaded = match certificate.load("acme", &self.provider) {
+        let loaded = match certificate.load_challenge("acme", &self.provider) {
             Ok(loaded) => loaded,
             Err(problem) => {
                 self.problems.push(problem);

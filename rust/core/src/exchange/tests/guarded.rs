@@ -143,6 +143,53 @@ fn encoded_answers_are_not_judged_blindly_and_cut_ones_never_shown() {
     world.assert_at_rest();
 }
 
+fn gzipped(text: &str) -> Vec<u8> {
+    crate::coding::Choice { coding: crate::coding::Coding::Gzip, level: 6, flush: false }
+        .whole(text.as_bytes())
+        .expect("encoded")
+}
+
+#[test]
+fn encoded_bodies_are_judged_by_their_text() {
+    for (text, passes) in [("all is well", true), ("hush-1234 here", true), ("a poison !", false)] {
+        let body = gzipped(text);
+        let mut world = world("closed");
+        let client = world.client();
+        let head =
+            "POST /a HTTP/1.1\r\nhost: h\r\ncontent-type: text/plain\r\ncontent-encoding: gzip\r\ncontent-length";
+        let request = [format!("{head}: {}\r\n\r\n", body.len()).as_bytes(), &body].concat();
+        for byte in &request {
+            world.send(client, [*byte]);
+        }
+        if !passes {
+            assert!(world.take(client).contains("x-pygate-error: guard-blocked"));
+            continue;
+        }
+        let up = world.connected();
+        let text_sent = world.take(up);
+        // What was judged is what goes on.
+        let left = if text.contains("hush") { "[words:secret]" } else { "all is well" };
+        assert!(!text_sent.contains("content-encoding") && text_sent.contains(left), "{text_sent}");
+        // The answer, too.
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-encoding: gzip\r\ncontent-length";
+        world.send(up, [format!("{head}: {}\r\n\r\n", body.len()).as_bytes(), &body].concat());
+        let got = world.take(client);
+        assert!(got.contains(left) && !got.contains("hush-") && !got.contains("content-encoding"), "{got}");
+        world.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_body_that_swells_is_cut_off_at_the_cap() {
+    let body = gzipped(&"a".repeat(5_000_000));
+    let mut world = world("closed");
+    let client = world.client();
+    let head = "POST /a HTTP/1.1\r\nhost: h\r\ncontent-type: text/plain\r\ncontent-encoding: gzip\r\ncontent-length";
+    world.send(client, [format!("{head}: {}\r\n\r\n", body.len()).as_bytes(), &body].concat());
+    assert!(world.take(client).starts_with("HTTP/1.1 413"));
+    assert!(world.asked.is_empty());
+}
+
 #[test]
 fn a_request_is_judged_whatever_type_its_sender_calls_it() {
     for kind in ["application/octet-stream", "image/png", "multipart/form-data; boundary=x"] {

@@ -431,3 +431,43 @@ fn draining_lets_requests_finish_and_takes_no_more() {
     assert!(!world.side(browser.conn).open());
     world.assert_at_rest();
 }
+
+#[test]
+fn nobody_who_waits_is_sent_onto_a_connection_that_is_gone() {
+    let base = super::world::BASE.replace("connect_timeout = \"1s\"", "connect_timeout = \"1s\"\nprotocol = \"http2\"");
+    let mut world = World::new(&base.replace("max_connections = 8", "max_connections = 1"));
+    let clients: Vec<_> = (0..5).map(|_| world.client()).collect();
+    world.send(clients[0], GET);
+    let mut origin = Origin::open(&mut world);
+    // The endpoint takes three at a time, on the one connection there may be: two wait.
+    for client in &clients[1..] {
+        world.send(*client, GET);
+    }
+    origin.run(&mut world);
+    assert_eq!((origin.streams.len(), world.asked.len()), (3, 1));
+    world.reset(origin.conn);
+    // The first is told, those that came onto a used connection and those that waited go onto a new one.
+    assert!(world.take(clients[0]).contains(" 502 "));
+    assert_eq!(world.asked.len(), 2);
+    let mut second = Origin::open(&mut world);
+    for number in 0..4 {
+        second.run(&mut world);
+        second.answer(&mut world, number, b"y", &[]);
+    }
+    for client in &clients[1..] {
+        assert!(world.take(*client).contains("200 OK"));
+    }
+    world.assert_at_rest();
+}
+
+#[test]
+fn what_the_client_may_ask_is_never_the_endpoints_fault() {
+    let mut world = h2_upstream("");
+    let client = world.client();
+    world.send(client, "GET /q?a=<b>|\"c\" HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut origin = Origin::open(&mut world);
+    assert_eq!(origin.seen, ["GET /q?a=%3Cb%3E%7C%22c%22"]);
+    origin.answer(&mut world, 0, b"x", &[]);
+    assert!(world.take(client).contains("200 OK"));
+    world.assert_at_rest();
+}

@@ -1,6 +1,7 @@
 //! The engine in virtual time, between scripted clients and upstreams.
 
 mod answers;
+mod compressed;
 mod deadlines;
 mod durability;
 mod guarded;
@@ -10,6 +11,7 @@ mod messages;
 mod plugins;
 mod retries;
 mod streams;
+mod tls;
 mod websocket;
 mod world;
 

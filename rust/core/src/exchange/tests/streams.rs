@@ -156,6 +156,10 @@ fn only_a_101_that_was_asked_for_makes_a_tunnel() {
     assert!(world.take(client).starts_with("HTTP/1.1 502"));
     world.send(client, UPGRADE);
     let up = world.connected();
+    world.send(up, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n\r\nx");
+    assert!(world.take(client).starts_with("HTTP/1.1 502"));
+    world.send(client, UPGRADE);
+    let up = world.connected();
     world.send(up, OK);
     assert!(world.take(client).ends_with("hello"));
     world.send(client, "GET  / HTTP/1.1\r\n\r\n");

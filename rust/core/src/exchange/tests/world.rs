@@ -61,6 +61,8 @@ pub struct World {
     /// Records become durable as soon as they are made.
     pub durable: bool,
     made: u64,
+    /// Sessions are to be flushed.
+    flush: bool,
 }
 
 pub const BASE: &str = r#"
@@ -124,7 +126,7 @@ impl World {
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         let engine = Engine::new(shared.clone(), 0, [1, 2, 3, 4], revision(toml, "0123456789ab"), now);
         let (sides, asked, records, shown) = Default::default();
-        World { engine, shared, now, sides, asked, records, shown, durable: true, made: 0 }
+        World { engine, shared, now, sides, asked, records, shown, durable: true, made: 0, flush: false }
     }
 
     pub fn base() -> World {
@@ -142,7 +144,11 @@ impl World {
     }
 
     pub fn client_from(&mut self, ip: &str) -> Option<ConnId> {
-        let id = self.engine.accept(self.now, "web", ip.parse().expect("an address"), 4711, None)?;
+        self.client_on("web", ip)
+    }
+
+    pub fn client_on(&mut self, entrypoint: &str, ip: &str) -> Option<ConnId> {
+        let id = self.engine.accept(self.now, entrypoint, ip.parse().expect("an address"), 4711, None)?;
         let before = self.sides.insert((false, id), Side::new(State::Open, String::new()));
         assert!(before.is_none_or(|side| !side.open()), "number {id} given twice");
         self.engine.opened(self.now);
@@ -259,6 +265,10 @@ impl World {
             let actions = self.engine.take_actions();
             let fresh = batch.records > 0 && self.durable;
             if actions.is_empty() && !fresh {
+                if std::mem::take(&mut self.flush) {
+                    self.engine.flush(self.now);
+                    continue;
+                }
                 return;
             }
             let mut gone = Vec::new();
@@ -310,6 +320,7 @@ impl World {
                 assert!(before.is_none_or(|s| matches!(s.state, State::Closed | State::Aborted)));
                 self.asked.push(*up);
             }
+            Action::Flush => self.flush = true,
             Action::Plugin { exchange, serial, response } => self.shown.push((*exchange, *serial, *response)),
         }
     }

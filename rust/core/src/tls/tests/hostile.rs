@@ -191,7 +191,7 @@ fn after_the_handshake_a_flipped_bit_is_fatal() {
             let mut alert = Vec::new();
             pair.server.output(&mut alert);
             assert!(!alert.is_empty());
-            pair.to_client(&alert).unwrap_err();
+            pair.deliver(&alert).unwrap_err();
         }
     }
 }

@@ -33,10 +33,10 @@ fn both_versions_carry_bytes_in_pieces_of_every_size() {
             assert!(pair.up(&long) == long && pair.down(&long) == long, "{version} {piece}");
             let mut bye = Vec::new();
             pair.server.close(&mut bye);
-            pair.to_client(&bye).unwrap();
+            pair.deliver(&bye).unwrap();
             assert!(pair.client_closed);
             pair.client.send_close_notify();
-            assert!(pair.to_server().unwrap().peer_closed);
+            assert!(pair.flush().unwrap().peer_closed);
         }
     }
 }
@@ -75,7 +75,7 @@ fn what_is_sent_early_is_kept_until_the_handshake_is_done() {
     pair.feed(&hello).unwrap();
     let mut out = Vec::new();
     pair.server.send(b"answer", &mut out);
-    pair.to_client(&out).unwrap();
+    pair.deliver(&out).unwrap();
     pair.handshake().unwrap();
     assert_eq!(pair.at_client, b"answer");
 }

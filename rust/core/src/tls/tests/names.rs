@@ -1,7 +1,8 @@
 //! Which name gets which certificate.
 
-use super::world::{fragmented, ClientSide, Pair, World, NOW};
+use super::world::{fragmented, params, ClientSide, Pair, World, NOW};
 use crate::tls::{client_hello, CertificateMaterial, Material, Server};
+use rcgen::{CustomExtension, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{pem::PemObject, CertificateDer};
 
 fn leaf(certificate: &CertificateMaterial) -> Vec<u8> {
@@ -191,6 +192,11 @@ fn challenges_are_answered_and_nothing_else_under_their_protocol() {
     let mut material = several(&world);
     material.challenges.insert("token".into(), "token.key".into());
     material.alpn_challenges.push(world.issue("New.example", &["new.example"]));
+    // As a real one is: no client of ours takes it, an authority does.
+    let mut special = params(&["special.example"]);
+    special.custom_extensions = vec![CustomExtension::new_acme_identifier(&[7; 32])];
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    material.alpn_challenges.push(world.issue_for("special.example", special, &key));
     let more = "[entrypoints.web.tls.options]\nclient_auth = 'require'\nclient_ca = 'ca.pem'";
     let store = world.store(more, &material);
     assert_eq!(store.challenge(b"token"), Some("token.key"));
@@ -203,10 +209,10 @@ fn challenges_are_answered_and_nothing_else_under_their_protocol() {
     pair.feed(&hello).unwrap();
     let mut out = Vec::new();
     pair.server.output(&mut out);
-    pair.to_client(&out).unwrap();
+    pair.deliver(&out).unwrap();
     assert_eq!(pair.client.alpn_protocol(), Some(&b"acme-tls/1"[..]));
     assert_eq!(client.leaf(), leaf(&material.alpn_challenges[0]));
-    let fed = pair.to_server().unwrap();
+    let fed = pair.flush().unwrap();
     assert!(fed.peer_closed && !fed.handshake_done, "it is over when it is done");
     // Other names, and other protocols beside it, are no challenge.
     for (host, alpn) in [("a.example.com", &["acme-tls/1"][..]), ("new.example", &["acme-tls/1", "h2"])] {

@@ -356,12 +356,12 @@ impl Pair {
         Ok(all)
     }
 
-    pub fn to_server(&mut self) -> Result<Fed, TlsError> {
+    pub fn flush(&mut self) -> Result<Fed, TlsError> {
         let bytes = self.hello();
         self.feed(&bytes)
     }
 
-    pub fn to_client(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    pub fn deliver(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         self.last = bytes.to_vec();
         while !bytes.is_empty() {
             let n = self.client.read_tls(&mut bytes).unwrap();
@@ -384,7 +384,7 @@ impl Pair {
             let mut down = Vec::new();
             self.server.output(&mut down);
             let quiet = up.is_empty() && down.is_empty();
-            if let Err(error) = self.to_client(&down) {
+            if let Err(error) = self.deliver(&down) {
                 refused.get_or_insert(TlsError::from(error));
             }
             fed?;
@@ -402,7 +402,7 @@ impl Pair {
     pub fn up(&mut self, bytes: &[u8]) -> Vec<u8> {
         for part in bytes.chunks(16_000) {
             self.client.writer().write_all(part).unwrap();
-            self.to_server().unwrap();
+            self.flush().unwrap();
         }
         std::mem::take(&mut self.at_server)
     }
@@ -411,7 +411,7 @@ impl Pair {
     pub fn down(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         self.server.send(bytes, &mut out);
-        self.to_client(&out).unwrap();
+        self.deliver(&out).unwrap();
         std::mem::take(&mut self.at_client)
     }
 
