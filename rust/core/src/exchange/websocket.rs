@@ -224,9 +224,20 @@ impl Engine {
         if !self.is_relayed(ex) {
             return false;
         }
+        if side == Side::Upstream {
+            self.drop_stream(ex);
+        }
         self.relay(ex, Some(side), b"", 0, false, |relay, now, out| relay.gone(side, now, out));
         self.relay_on(ex, false);
         true
+    }
+
+    /// Takes the exchange's place off its HTTP/2 connection, which may be about to go itself.
+    fn drop_stream(&mut self, ex: u32) {
+        let up = self.exchanges[ex as usize].up;
+        if up.is_some_and(|up| matches!(self.ups[up as usize].wire, UpWire::Stream { .. })) {
+            self.drop_upstream(ex);
+        }
     }
 
     /// `side` sends no more. Behind its close frame that is in order; else it is gone.
@@ -478,6 +489,9 @@ impl Engine {
             place.exchange = None;
             place.closing = true;
             self.wheel.set(&mut place.deadline, self.now.mono + CLOSE, Timer::Up(up));
+            if place.read_closed {
+                self.remove_place(up);
+            }
         } else {
             if let Some(place) = self.ups.get_mut(up as usize) {
                 place.exchange = None;
