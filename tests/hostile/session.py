@@ -97,9 +97,9 @@ Queues = dict[tuple[str, bool], deque[tuple[Row, Manner]]]
 
 
 def manners(row: Row, quick: bool) -> list[Manner]:
-    """In what ways a row is carried out."""
+    """In what ways a row is carried out. Quick: one of a list goes over its first protocol only."""
     found: list[Manner] = []
-    for number, protocol in enumerate(row.protocols):
+    for number, protocol in enumerate(row.protocols[:1] if quick and row.generated else row.protocols):
         if "whole" in row.pieces:
             found.append(Manner(protocol))
         thorough = not quick or (number == 0 and not row.generated)

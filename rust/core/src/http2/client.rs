@@ -111,6 +111,8 @@ pub struct Client {
     draining: bool,
     /// [`ClientEvent::Settled`] was told.
     settled: bool,
+    /// The connection has ended; what streams had got before is still to be told.
+    over: bool,
 }
 
 const SESSION: u32 = u32::MAX;
@@ -145,6 +147,7 @@ impl Client {
             most: limits.streams,
             draining: false,
             settled: false,
+            over: false,
         }
     }
 
@@ -284,14 +287,25 @@ impl Client {
                     Some(ClientEvent::Closed)
                 }
             },
+            State::Open { .. } if self.over => {
+                if !self.ready.is_empty() {
+                    self.session.ring();
+                    return None;
+                }
+                self.state = State::Closed;
+                Some(ClientEvent::Closed)
+            }
             State::Open { connection, .. } => match Pin::new(connection.as_mut()).poll(&mut cx) {
                 Poll::Pending => {
                     let news = self.meter.settled && !std::mem::replace(&mut self.settled, true);
                     news.then_some(ClientEvent::Settled)
                 }
                 Poll::Ready(_) => {
-                    self.state = State::Closed;
-                    Some(ClientEvent::Closed)
+                    // An answer may have come whole right before.
+                    (self.over, self.draining) = (true, true);
+                    self.streams.iter().for_each(|(_, stream)| stream.bell.ring());
+                    self.session.ring();
+                    None
                 }
             },
         }
