@@ -181,6 +181,12 @@ impl Engine {
                             self.spare.extend(fresh);
                             let base = at - used;
                             self.request_data(id, input, base + range.start..base + range.end, direct);
+                            self.pieces += 1;
+                            if self.pieces >= super::PIECES_AT_ONCE {
+                                // A body of tiny chunks: others have their turn first.
+                                self.defer(id);
+                                return at;
+                            }
                         }
                         RequestEvent::End => {
                             self.spare.extend(fresh);

@@ -73,6 +73,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// for the tick, so that no connection holds the loop.
 const BEGUN_AT_ONCE: u32 = 128;
 
+/// Pieces of bodies taken in one callback: one read may hold tens of thousands of chunks.
+const PIECES_AT_ONCE: u32 = 2048;
+
 /// One worker's data plane.
 pub struct Engine {
     shared: Arc<Shared>,
@@ -136,6 +139,8 @@ pub struct Engine {
     deferred: Vec<u32>,
     /// Requests begun in this callback.
     begun: u32,
+    /// Pieces of bodies taken in this callback.
+    pieces: u32,
     /// Exchanges with held bytes that may go out when the callback ends.
     held: Vec<(u32, u64)>,
     draining: bool,
@@ -200,6 +205,7 @@ impl Engine {
             ready: Vec::new(),
             deferred: Vec::new(),
             begun: 0,
+            pieces: 0,
             held: Vec::new(),
             draining: false,
             last_tick: None,
@@ -441,7 +447,7 @@ impl Engine {
             } else if let Some((ex, serial)) = self.held.pop() {
                 self.flush_held(ex, serial);
             } else {
-                self.begun = 0;
+                (self.begun, self.pieces) = (0, 0);
                 return;
             }
         }
