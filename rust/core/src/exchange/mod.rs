@@ -275,7 +275,7 @@ impl Engine {
         let wire = if plan.http2_enabled { DownWire::Undecided } else { DownWire::Http1 };
         let bytes = plan.tcp && tls.is_none() && !hello && !proxy_header;
         let peer = Peer { ip, port, entrypoint: index, trusted, tls: None };
-        let down = Down::new(wire, self.revision.clone(), peer, self.downs_left.take(id));
+        let down = Down::new(wire, self.revision.clone(), peer, self.downs_left.take(id, self.now.mono));
         let mut down = Box::new(Down { tls, hello, local, proxy_header, ..down });
         // A new connection must say something within the head deadline.
         self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));

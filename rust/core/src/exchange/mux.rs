@@ -222,7 +222,7 @@ impl Engine {
         let (endpoint, max_head, served) = (from.endpoint, from.max_head, from.served);
         let id = self.ups.vacant_key() as u32;
         let wire = UpWire::Stream { parent, stream: u32::MAX };
-        let place = Up::new(wire, ex, endpoint, max_head, self.ups_left.take(id));
+        let place = Up::new(wire, ex, endpoint, max_head, self.ups_left.take(id, self.now.mono));
         self.ups.insert(Box::new(Up { connected: true, served: served - 1, ..place }));
         self.send(ex, id);
     }

@@ -144,7 +144,8 @@ impl Engine {
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
         let (revision, peer, early, local) = (from.revision.clone(), from.peer.clone(), from.early, from.local);
-        let place = Down::new(DownWire::Stream { parent, stream }, revision, peer, self.downs_left.take(id));
+        let place =
+            Down::new(DownWire::Stream { parent, stream }, revision, peer, self.downs_left.take(id, self.now.mono));
         let place = Box::new(Down { early, local, ..place });
         let plan = &from.revision.entrypoints[from.peer.entrypoint as usize];
         let last = self.draining || (plan.max_requests > 0 && from.served >= plan.max_requests);

@@ -146,7 +146,7 @@ impl Engine {
         }
         let up = self.ups.vacant_key() as u32;
         let limits = (http2 || tls.is_some()).then(|| service.http2_limits());
-        let place = Up::new(UpWire::Http1, ex, endpoint.key, service.max_head, self.ups_left.take(up));
+        let place = Up::new(UpWire::Http1, ex, endpoint.key, service.max_head, self.ups_left.take(up, self.now.mono));
         self.ups.insert(Box::new(Up { http2: limits, tls, greeting: timeout, opening: http2, ..place }));
         self.exchanges[ex as usize].up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
