@@ -146,8 +146,9 @@ impl Engine {
         let mut found = Vec::new();
         let exchanges = &self.exchanges;
         self.unsettled.retain(|&(of, ex, serial)| {
-            let waits = |e: &&Box<super::Exchange>| e.serial == serial && e.stage == Stage::Connecting;
-            if of == parent && exchanges.get(ex as usize).filter(waits).is_some() {
+            let exchange = exchanges.get(ex as usize);
+            let waits = exchange.is_some_and(|e| e.serial == serial && e.stage == Stage::Connecting);
+            if of == parent && waits {
                 found.push(ex);
             }
             of != parent
