@@ -131,6 +131,7 @@ class MetricsWriter:
         duration_ns: int = 0,
         request_bytes: int = 0,
         response_bytes: int = 0,
+        grpc_status: int | None = None,
     ) -> None: ...
     def upstream(
         self,
@@ -263,6 +264,7 @@ def encode_audit_outcome(
     client_ip: str | None = None,
     entrypoint: str = "",
     revision: bytes = ...,
+    grpc_status: int | None = None,
 ) -> bytes:
     """An encoded outcome record; a finding is (rule, action, shadow, response, start, end)."""
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 
 from pygate import audit
+from pygate.audit.grpc import SERVER_ERRORS, STATUSES
 from pygate.cli.terminal import print_json, print_problems, style
 from pygate.config import ConfigError, load
 from pygate.config.problem import Style
@@ -201,7 +202,8 @@ def _ending(call: audit.Call, known: dict[str, str], paint: Style, line: Callabl
         return
     cut = paint.yellow(", cut after its head had been sent") if call.get("truncated") else ""
     by = f" by the gateway: {paint.bold(known['code'])}" if "code" in call else ""
-    yield line("outcome", f"{_painted_status(call, paint)}{by}{cut}")
+    grpc = f" {call['grpc_status']}" if "grpc_status" in call else ""
+    yield line("outcome", f"{_painted_status(call, paint)}{grpc}{by}{cut}")
     attempts = call.get("attempts", 0)
     if "endpoint" in call:
         yield line("endpoint", known["endpoint"] + (f" after {attempts} attempts" if attempts > 1 else ""))
@@ -269,10 +271,13 @@ def _verify(args: argparse.Namespace, directory: Path) -> int:
 def _painted_status(call: audit.Call, paint: Style, width: int = 0) -> str:
     if not call["complete"]:
         return paint.yellow(f"{'unknown':>{width}}")
-    status = call.get("status", 0)
-    text = f"{status or 'none':>{width}}"
-    if status >= 500 or status == 0:
+    status, grpc = call.get("status", 0), call.get("grpc_status", "")
+    number = f"grpc {STATUSES.index(grpc)}" if grpc in STATUSES else ""
+    text = f"{number or status or 'none':>{width}}"
+    if status >= 500 or status == 0 or grpc in SERVER_ERRORS:
         return paint.red(text)
+    if grpc not in ("", "OK"):
+        return paint.yellow(text)
     return paint.yellow(text) if status >= 400 else paint.green(text)
 
 

@@ -37,9 +37,9 @@ class Lines(NamedTuple):
 def log_record(call: Call, templates: Mapping[str, str], resource: Resource) -> ReadableLogRecord:
     """The call as an OTLP log record, tied to its trace."""
     severity, name = SeverityNumber.INFO, "INFO"
-    if call.status >= 500 or call.status == 0:
+    if call.failed:
         severity, name = SeverityNumber.ERROR, "ERROR"
-    elif call.status >= 400:
+    elif call.status >= 400 or call.grpc_status not in ("", "OK", "CANCELLED"):
         severity, name = SeverityNumber.WARN, "WARN"
     known = attributes(call, templates.get(call.route, ""))
     if call.findings:
@@ -49,7 +49,7 @@ def log_record(call: Call, templates: Mapping[str, str], resource: Resource) -> 
         observed_timestamp=time.time_ns(),
         severity_number=severity,
         severity_text=name,
-        body=f"{call.method or '-'} {call.path or '-'} {call.status or '-'}",
+        body=f"{call.method or '-'} {call.path or '-'} {call.grpc_status or call.status or '-'}",
         attributes=known,
         event_name="pygate.access",
     )

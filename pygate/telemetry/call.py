@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pygate.audit.grpc import SERVER_ERRORS
+
 #: Methods that may be used as a metric or span name; others become `_OTHER` there.
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"})
 
@@ -46,6 +48,8 @@ class Call:
     request_bytes: int = 0
     response_bytes: int = 0
     truncated: bool = False
+    #: Name of a gRPC call's status (`UNAVAILABLE`); empty for other requests.
+    grpc_status: str = ""
     findings: tuple[dict[str, Any], ...] = field(default=())
 
     @classmethod
@@ -83,6 +87,7 @@ class Call:
             request_bytes=get("request_bytes", 0),
             response_bytes=get("response_bytes", 0),
             truncated=get("truncated", False),
+            grpc_status=get("grpc_status", ""),
             findings=tuple(get("findings", ())),
         )
 
@@ -90,6 +95,11 @@ class Call:
     def start_ns(self) -> int:
         """First byte of the request, as far as known."""
         return self.end_ns - self.duration_ns if self.end_ns else self.intent_ns
+
+    @property
+    def failed(self) -> bool:
+        """It ended in an error of the server's side, or without an answer."""
+        return self.status >= 500 or self.status == 0 or self.grpc_status in SERVER_ERRORS
 
     @property
     def known_method(self) -> str:

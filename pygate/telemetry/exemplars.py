@@ -25,6 +25,7 @@ class SeriesKey(NamedTuple):
     scheme: str
     status: int
     code: str
+    grpc_status: str = ""
 
 
 @dataclass(frozen=True, slots=True)

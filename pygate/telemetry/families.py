@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import orjson
 
+from pygate.audit.grpc import SERVER_ERRORS, STATUSES
 from pygate.telemetry.exemplars import Exemplar, Exemplars, SeriesKey
 
 Attributes = dict[str, str | int | float | bool | tuple[str, ...]]
@@ -96,7 +97,14 @@ class FamilyBuilder:
         )
         for series in read["requests"]:
             attributes = self.server_attributes(series)
-            key = SeriesKey(series["route"], series["method"], series["scheme"], series["status"], series["code"])
+            key = SeriesKey(
+                series["route"],
+                series["method"],
+                series["scheme"],
+                series["status"],
+                series["code"],
+                series["grpc_status"],
+            )
             duration.histograms.append(
                 HistogramPoint(
                     attributes,
@@ -120,7 +128,10 @@ class FamilyBuilder:
             if template := self.templates.get(route):
                 attributes["http.route"] = template
             attributes["pygate.route"] = route
-        if error := error_type(series["status"], series["code"]):
+        if grpc := series["grpc_status"]:
+            attributes["rpc.system"] = "grpc"
+            attributes["rpc.grpc.status_code"] = STATUSES.index(grpc)
+        if error := error_type(series["status"], series["code"], grpc=grpc):
             attributes["error.type"] = error
         attributes["network.protocol.version"] = series["version"]
         return attributes
@@ -168,10 +179,15 @@ def server_address(endpoint: str) -> Attributes:
     return {"server.address": host.strip("[]"), "server.port": int(port)}
 
 
-def error_type(status: int, code: str, client: bool = False) -> str:
-    """`error.type`: our own error code, else the status if it is an error (for clients from 400), else empty."""
+def error_type(status: int, code: str, client: bool = False, grpc: str = "") -> str:
+    """`error.type`: our own error code, else the status if it is an error, else empty.
+
+    HTTP's are errors from 500 (for clients from 400), gRPC's if they are the server's fault (for clients all but `OK`).
+    """
     if code:
         return code
+    if grpc in SERVER_ERRORS or (client and grpc not in ("", "OK")):
+        return grpc
     return str(status) if status >= (400 if client else 500) else ""
 
 

@@ -159,7 +159,7 @@ class Pipeline:
             for span in spans.of_call(call, context.templates, context.resource):
                 self._spans.put(span)
         if call.sampled and call.complete and call.trace_id:
-            key = SeriesKey(call.route, call.known_method, call.scheme, call.status, call.code)
+            key = SeriesKey(call.route, call.known_method, call.scheme, call.status, call.code, call.grpc_status)
             context.exemplars.put(key, Exemplar.of(call))
 
     # --- exporting ---

@@ -1,7 +1,8 @@
 """Calls as spans: a server span for the exchange and, below it, a client span for the upstream attempt.
 
 Ids and the sampling decision are the worker's: it sent them upstream before the call was over. Attributes follow
-the HTTP semantic conventions. The query, credentials and bodies are not in the records and so never here.
+the HTTP and, for gRPC calls, the RPC semantic conventions. The query, credentials and bodies are not in the records
+and so never here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from pygate.audit.grpc import STATUSES
 from pygate.telemetry.call import Call
 from pygate.telemetry.families import Attributes, error_type, server_address
 from pygate.telemetry.otlp import SCOPE
@@ -35,7 +37,7 @@ def of_call(call: Call, templates: Mapping[str, str], resource: Resource) -> lis
         attributes=attributes(call, template),
         events=[_finding(finding, call.end_ns or start) for finding in call.findings],
         kind=SpanKind.SERVER,
-        status=_status(call, failed=call.status >= 500 or call.status == 0),
+        status=_status(call, failed=call.failed),
         start_time=start,
         end_time=max(call.end_ns, start),
         instrumentation_scope=SCOPE,
@@ -56,7 +58,8 @@ def attributes(call: Call, template: str) -> Attributes:
         "http.route": template,
         "http.response.status_code": call.status,
         "user_agent.original": call.user_agent,
-        "error.type": error_type(call.status, call.code) or ("" if call.complete else "unknown-outcome"),
+        "error.type": error_type(call.status, call.code, grpc=call.grpc_status)
+        or ("" if call.complete else "unknown-outcome"),
         "http.request.body.size": call.request_bytes,
         "http.response.body.size": call.response_bytes,
         "pygate.exchange": call.exchange,
@@ -68,7 +71,18 @@ def attributes(call: Call, template: str) -> Attributes:
         "pygate.upstream.attempts": call.attempts,
         "pygate.truncated": call.truncated,
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in known.items() if value} | rpc(call)
+
+
+def rpc(call: Call) -> Attributes:
+    """What the conventions for gRPC add. The path is `/SERVICE/METHOD`."""
+    if not call.grpc_status:
+        return {}
+    service, _, method = call.path.removeprefix("/").rpartition("/")
+    known: Attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+    return {name: value for name, value in known.items() if value} | {
+        "rpc.grpc.status_code": STATUSES.index(call.grpc_status)
+    }
 
 
 def span_method(call: Call) -> str:
@@ -88,7 +102,7 @@ def _client(call: Call, parent: SpanContext, resource: Resource) -> ReadableSpan
         **server_address(call.endpoint),
         "url.scheme": "http",
         "http.response.status_code": call.status if not call.code else 0,
-        "error.type": error_type(call.status, call.code, client=True),
+        "error.type": error_type(call.status, call.code, client=True, grpc=call.grpc_status),
         "http.request.resend_count": max(call.attempts - 1, 0),
         "pygate.service": call.service,
         "pygate.upstream.wait": call.upstream_ns / 1e9,
@@ -100,9 +114,9 @@ def _client(call: Call, parent: SpanContext, resource: Resource) -> ReadableSpan
         context=context,
         parent=parent,
         resource=resource,
-        attributes={name: value for name, value in known.items() if value},
+        attributes={name: value for name, value in known.items() if value} | rpc(call),
         kind=SpanKind.CLIENT,
-        status=_status(call, failed=bool(call.code) or call.status >= 400),
+        status=_status(call, failed=bool(call.code) or call.status >= 400 or call.grpc_status not in ("", "OK")),
         start_time=start,
         end_time=max(call.end_ns, start),
         instrumentation_scope=SCOPE,

@@ -60,6 +60,8 @@ def expected(call: Call) -> bytes:
             }
             for finding in call.findings
         ]
+    if call.grpc_status:
+        fields["grpc_status"] = call.grpc_status
     written = orjson.dumps(fields).decode()
     return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", written).encode() + b"\n"
 
@@ -117,6 +119,8 @@ OUTCOMES: list[dict[str, Any]] = [
         "code": "connect-failed",
         "attempts": 255,
     },
+    {"grpc_status": 0},
+    {"grpc_status": 16, "findings": FINDINGS, "code": "unauthenticated"},
     {"request_bytes": 2**64 - 1, "response_bytes": 10, "truncated": True, "endpoint": "10.0.0.11:9000"},
     {"findings": FINDINGS, "code": HOSTILE, "endpoint": HOSTILE},
     {"revision": REVISION, "client_ip": "203.0.113.9", "entrypoint": "tls", "status": 400, "code": "bad-request"},

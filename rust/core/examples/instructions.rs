@@ -216,6 +216,7 @@ fn audit_encode() {
         request_bytes: 0,
         response_bytes: 1024,
         truncated: false,
+        grpc_status: None,
         findings: &[],
         client_ip: None,
         entrypoint: "",

@@ -52,7 +52,8 @@ impl Access {
             Wanted::Sampled if facts.sampled() => self.calls.push(call.keep()),
             Wanted::Latest if facts.sampled() && facts.complete => {
                 let bucket = DURATION_BOUNDS_NS.partition_point(|&bound| bound < facts.duration_ns);
-                let key = (facts.route, facts.method, facts.https(), facts.status, facts.code, bucket);
+                let key =
+                    (facts.route, facts.method, facts.https(), facts.status, facts.code, facts.grpc_status, bucket);
                 match self.latest.entry(self.hasher.hash_one(key)) {
                     std::collections::hash_map::Entry::Occupied(at) => self.calls[*at.get()] = call.keep(),
                     std::collections::hash_map::Entry::Vacant(free) => {
@@ -126,7 +127,14 @@ impl AccessLines {
             let side: &[u8] = if finding.response { b",\"side\":\"response\"}" } else { b",\"side\":\"request\"}" };
             out.extend_from_slice(side);
         }
-        out.extend_from_slice(if call.findings.is_empty() { b"}\n" } else { b"]}\n" });
+        if !call.findings.is_empty() {
+            out.push(b']');
+        }
+        if let Some(status) = call.grpc_status {
+            text(out, b",\"grpc_status\":\"", status.name().as_bytes());
+            out.push(b'"');
+        }
+        out.extend_from_slice(b"}\n");
         self.count += 1;
     }
 

@@ -4,6 +4,7 @@
 use crate::audit_writer::AuditWriter;
 use pygate_core::audit::record::{Intent, Outcome};
 use pygate_core::audit::{encode_intent, encode_outcome};
+use pygate_core::grpc::Status;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::net::IpAddr;
@@ -132,7 +133,7 @@ pub fn encode_audit_intent<'py>(
 #[pyfunction]
 #[pyo3(signature = (exchange, wall_ns, *, duration_ns=0, status=200, code="", endpoint="", attempts=1,
                     upstream_ns=0, request_bytes=0, response_bytes=0, truncated=false, findings=vec![],
-                    client_ip=None, entrypoint="", revision=[0; 6]))]
+                    client_ip=None, entrypoint="", revision=[0; 6], grpc_status=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn encode_audit_outcome<'py>(
     py: Python<'py>,
@@ -151,8 +152,10 @@ pub fn encode_audit_outcome<'py>(
     client_ip: Option<&str>,
     entrypoint: &str,
     revision: [u8; 6],
+    grpc_status: Option<u8>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     use pygate_core::audit::Finding;
+    let grpc_status = grpc_status.and_then(|number| Status::ALL.get(usize::from(number)).copied());
     let client_ip = match client_ip.map(str::parse::<IpAddr>) {
         Some(Err(_)) => return Err(pyo3::exceptions::PyValueError::new_err("client_ip: an IP address")),
         Some(Ok(ip)) => Some(ip),
@@ -182,6 +185,7 @@ pub fn encode_audit_outcome<'py>(
         request_bytes,
         response_bytes,
         truncated,
+        grpc_status,
         findings: &findings,
         client_ip,
         entrypoint,

@@ -2,6 +2,7 @@
 
 use crate::shared::Shared;
 use pygate_core::error::Code;
+use pygate_core::grpc::Status;
 use pygate_core::message::{Method, Scheme, Version};
 use pygate_core::observe::{Called, Counter, EndpointLabel, Gauge, Meter, RouteLabel, Served, Snapshot};
 use pygate_core::time::Instant;
@@ -44,7 +45,7 @@ impl MetricsWriter {
 
     /// Counts a request. ValueError for a method that is no token or a code that does not exist.
     #[pyo3(signature = (route, method="GET", status=200, code="", *, https=false, duration_ns=0, request_bytes=0,
-                        response_bytes=0))]
+                        response_bytes=0, grpc_status=None))]
     #[allow(clippy::too_many_arguments)]
     fn request(
         &self,
@@ -56,6 +57,7 @@ impl MetricsWriter {
         duration_ns: u64,
         request_bytes: u64,
         response_bytes: u64,
+        grpc_status: Option<u8>,
     ) -> PyResult<()> {
         self.0.request(&Served {
             route: &RouteLabel::new(route),
@@ -64,6 +66,7 @@ impl MetricsWriter {
             version: Version::Http11,
             status,
             code: code_of(code)?,
+            grpc_status: grpc_status.and_then(|number| Status::ALL.get(usize::from(number)).copied()),
             duration_ns,
             request_bytes,
             response_bytes,

@@ -13,6 +13,7 @@
 //! 4. Decoding never trusts: every length is checked, and a record that lies is a [`Malformed`].
 
 use super::record::{Finding, Intent, Outcome};
+use crate::grpc::Status;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Kinds of record.
@@ -58,6 +59,8 @@ pub(super) mod id {
     pub const REQUEST_BYTES: u8 = 24;
     pub const RESPONSE_BYTES: u8 = 25;
     pub const FINDING: u8 = 26;
+    /// One more than its number: what is zero is left out, and 0 is OK.
+    pub const GRPC_STATUS: u8 = 27;
     pub const TLS: u8 = 40;
     pub const CLIENT_CERT: u8 = 41;
     pub const EXTENSION: u8 = 63;
@@ -120,6 +123,7 @@ pub fn encode_outcome(outcome: &Outcome<'_>, out: &mut Vec<u8>) {
     record.varint(id::REQUEST_BYTES, outcome.request_bytes);
     record.varint(id::RESPONSE_BYTES, outcome.response_bytes);
     record.varint(id::FLAGS, TRUNCATED * outcome.truncated as u64);
+    record.varint(id::GRPC_STATUS, outcome.grpc_status.map_or(0, |status| 1 + u64::from(status.number())));
     if outcome.revision != [0; 6] {
         record.bytes(id::REVISION, &outcome.revision);
     }
@@ -406,6 +410,12 @@ impl<'a> Encoded<'a> {
             id::UPSTREAM => "upstream_ns",
             id::REQUEST_BYTES => "request_bytes",
             id::RESPONSE_BYTES => "response_bytes",
+            id::GRPC_STATUS => {
+                if let Some(status) = grpc_status(number) {
+                    sink.text("grpc_status", status.name());
+                }
+                return;
+            }
             id::SPAN => return sink.text("span_id", &hex::encode(number.to_le_bytes())),
             id::PARENT => return sink.text("parent_span_id", &hex::encode(number.to_le_bytes())),
             id::FLAGS => {
@@ -474,6 +484,10 @@ fn visit_bytes(id: u8, bytes: &[u8], sink: &mut impl Sink) -> Result<(), Malform
     };
     sink.text(name, &String::from_utf8_lossy(bytes));
     Ok(())
+}
+
+pub(super) fn grpc_status(number: u64) -> Option<Status> {
+    Status::ALL.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
 }
 
 pub(super) fn client(bytes: &[u8]) -> Option<(IpAddr, u16)> {

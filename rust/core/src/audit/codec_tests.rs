@@ -43,6 +43,7 @@ fn outcome() -> Outcome<'static> {
         request_bytes: 0,
         response_bytes: 1024,
         truncated: false,
+        grpc_status: None,
         findings: &[],
         client_ip: None,
         entrypoint: "",
@@ -86,14 +87,15 @@ fn records_read_back_by_name() {
     );
     out.clear();
     let findings = [Finding { rule: "pii/email", action: "mask", shadow: true, response: true, start: 300, end: 317 }];
-    encode_outcome(&Outcome { findings: &findings, truncated: true, ..outcome() }, &mut out);
+    let grpc_status = Some(Status::Unavailable);
+    encode_outcome(&Outcome { findings: &findings, truncated: true, grpc_status, ..outcome() }, &mut out);
     assert_eq!(
         show(&out),
         json!({
             "kind": "outcome", "exchange": "01905d1a-2b3c-7d4e-8f00-112233445566",
             "wall_ns": 1_790_000_000_124_456_789u64, "duration_ns": 1_000_000, "status": 200,
             "attempts": 1, "upstream_ns": 800_000, "response_bytes": 1024, "truncated": true,
-            "endpoint": "10.0.0.11:9000",
+            "grpc_status": "UNAVAILABLE", "endpoint": "10.0.0.11:9000",
             "findings": [{"rule": "pii/email", "action": "mask", "shadow": true, "response": true,
                           "start": 300, "end": 317}],
         })
@@ -105,13 +107,13 @@ fn what_is_unknown_is_kept() {
     let mut out = Vec::new();
     encode_outcome(&outcome(), &mut out);
     extend(&mut out, 0, "llm.usage", b"\x01\x02");
-    out.extend_from_slice(&[tag(40, VARINT), 5, tag(41, BYTES), 2, 0xfe, 0xff]);
+    out.extend_from_slice(&[tag(61, VARINT), 5, tag(62, BYTES), 2, 0xfe, 0xff]);
     let len = out.len() as u32 - 4;
     out[..4].copy_from_slice(&len.to_le_bytes());
     let shown = show(&out);
     assert_eq!(shown["llm.usage"], "0102");
-    assert_eq!(shown["field-40"], "0000000000000005");
-    assert_eq!(shown["field-41"], "feff");
+    assert_eq!(shown["field-61"], "0000000000000005");
+    assert_eq!(shown["field-62"], "feff");
     assert_eq!(shown["status"], 200);
     out[4] = 9;
     assert_eq!(show(&out)["kind"], "kind-9");
@@ -181,6 +183,7 @@ proptest! {
         let outcome = Outcome {
             exchange: [7; 16], wall_ns: numbers.0, duration_ns: numbers.1, status: numbers.2, attempts: numbers.3,
             upstream_ns: numbers.4, request_bytes: numbers.5, response_bytes: numbers.6, truncated: numbers.7,
+            grpc_status: Status::parse(&numbers.3.to_string().into_bytes()),
             code: &texts[0], endpoint: &texts[1], entrypoint: &texts[2], findings: &findings, client_ip: ip,
             revision: [1, 2, 3, 4, 5, 6],
         };

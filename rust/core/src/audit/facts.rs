@@ -7,6 +7,7 @@
 
 use super::codec::{self, id, Encoded, Malformed, Value, HTTPS, OUTCOME, SAMPLED, TRUNCATED};
 use super::record::Finding;
+use crate::grpc::Status;
 use smallvec::SmallVec;
 use std::net::IpAddr;
 
@@ -27,6 +28,7 @@ pub struct Facts<'a> {
     pub duration_ns: u64,
     pub upstream_ns: u64,
     pub status: u64,
+    pub grpc_status: Option<Status>,
     pub attempts: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -59,6 +61,7 @@ impl<'a> Facts<'a> {
                 (id::DURATION, Value::Int(ns)) => self.duration_ns = ns,
                 (id::UPSTREAM, Value::Int(ns)) => self.upstream_ns = ns,
                 (id::STATUS, Value::Int(status)) => self.status = status,
+                (id::GRPC_STATUS, Value::Int(number)) => self.grpc_status = codec::grpc_status(number),
                 (id::ATTEMPTS, Value::Int(attempts)) => self.attempts = attempts,
                 (id::REQUEST_BYTES, Value::Int(bytes)) => self.request_bytes = bytes,
                 (id::RESPONSE_BYTES, Value::Int(bytes)) => self.response_bytes = bytes,
@@ -153,6 +156,7 @@ mod tests {
                 request_bytes: 7,
                 response_bytes: 8,
                 truncated: true,
+                grpc_status: Some(Status::Ok),
                 findings: &[finding],
                 client_ip: None,
                 entrypoint: "",
@@ -176,7 +180,10 @@ mod tests {
         assert_eq!(facts.start_ns(), 1_000);
         facts.read(&record(&outcome)).unwrap();
         assert!(facts.complete && facts.sampled() && facts.https() && facts.truncated());
-        assert_eq!((facts.start_ns(), facts.end_ns, facts.status), (500, 5_000, 502));
+        assert_eq!(
+            (facts.start_ns(), facts.end_ns, facts.status, facts.grpc_status),
+            (500, 5_000, 502, Some(Status::Ok))
+        );
         assert_eq!((facts.host, facts.code, facts.entrypoint), (&b"h\xff"[..], &b"connect-failed"[..], &b"web"[..]));
         assert_eq!((facts.span_id, facts.revision), (Some(*b"12345678"), &[2; 6][..]));
         assert_eq!(facts.findings[0].rule, "pii/iban");

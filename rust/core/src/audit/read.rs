@@ -208,6 +208,7 @@ mod tests {
                 request_bytes: 2,
                 response_bytes: 3,
                 truncated: false,
+                grpc_status: None,
                 findings: &[],
                 client_ip: None,
                 entrypoint: "web",

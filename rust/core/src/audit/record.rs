@@ -8,6 +8,7 @@
 //! 4. Encoded forms are self-describing (tagged fields), so that later kinds of record and typed extensions
 //!    can be added without breaking old readers.
 
+use crate::grpc::Status;
 use std::net::IpAddr;
 
 /// UUIDv7, big-endian.
@@ -65,6 +66,8 @@ pub struct Outcome<'a> {
     pub response_bytes: u64,
     /// The answer was cut after its head had been sent.
     pub truncated: bool,
+    /// What a gRPC call came to; `None` for other requests.
+    pub grpc_status: Option<Status>,
     pub findings: &'a [Finding<'a>],
     /// Only on an outcome without intent (a malformed request): what is known of the peer.
     pub client_ip: Option<IpAddr>,

@@ -34,6 +34,7 @@ impl Engine {
 
     /// The upstream's final head is in `self.response`.
     pub(super) fn answer_head(&mut self, ex: u32) {
+        self.note_head(ex);
         let exchange = &mut self.exchanges[ex as usize];
         let status = self.response.status;
         if status == 101 && !(exchange.head.upgrade && agreed(&exchange.head.fields, &self.response.fields)) {
@@ -45,7 +46,7 @@ impl Engine {
         }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
         let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
-            retry.statuses.contains(&status)
+            (retry.statuses.contains(&status) || exchange.wants_again(retry))
                 && exchange.attempts < retry.attempts
                 && (exchange.head.method.is_idempotent() || retry.non_idempotent)
                 && exchange.replayable
@@ -77,6 +78,9 @@ impl Engine {
 
     /// The head in `self.response` may go to the client, or its body to the guard.
     pub(super) fn answer_passed(&mut self, ex: u32) {
+        if self.answer_foreign(ex) {
+            return;
+        }
         if self.judges_response(ex) {
             self.exchanges[ex as usize].stage = Stage::Answering;
             return;
@@ -126,7 +130,12 @@ impl Engine {
         }
 
         let bodiless = exchange.head.method == Method::Head || matches!(exchange.status, 204 | 304);
-        let coder = encode.and_then(|choice| Some((choice, Coder::encode(choice, length)?)));
+        let wrapped = exchange.wrap(&mut self.response, length);
+        let length = if wrapped.is_some() { BodyLength::Streamed } else { length };
+        exchange.answer_coder = wrapped.map(Box::new);
+        let coder = encode
+            .filter(|_| exchange.answer_coder.is_none())
+            .and_then(|choice| Some((choice, Coder::encode(choice, length)?)));
         let length = match coder {
             Some((choice, coder)) => {
                 choice.apply(&mut self.response);
@@ -193,6 +202,7 @@ impl Engine {
     /// Writes body bytes; those that would complete the answer may have to wait for its outcome.
     pub(super) fn body_out(&mut self, ex: u32, input: &[u8], range: std::ops::Range<usize>, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
+        exchange.note_messages(&input[range.clone()]);
         if exchange.answer_coder.is_some() && !exchange.orphan {
             let serial = exchange.serial;
             if self.held.last() != Some(&(ex, serial)) {
@@ -218,6 +228,7 @@ impl Engine {
 
     /// The upstream's answer is complete.
     pub(super) fn answer_end(&mut self, ex: u32) {
+        self.note_trailers(ex);
         if self.exchanges[ex as usize].judged.is_some() {
             return self.response_judged(ex);
         }
@@ -284,6 +295,9 @@ impl Engine {
         if exchange.raw {
             return self.end_bytes(ex, code);
         }
+        if exchange.grpc.is_some() {
+            return self.refuse_call(ex, code, detail);
+        }
         let mut body = serde_json::Map::new();
         let mut id = Vec::new();
         identity::write_uuid(&mut id, &exchange.id);
@@ -313,6 +327,7 @@ impl Engine {
         self.drop_upstream(ex);
         self.write_intent_of_refused(ex);
         self.response.clear();
+        self.trailers.clear();
         self.response.status = answer.status;
         self.response.fields = answer.fields;
         self.start_answer(ex, BodyLength::Exact(answer.body.len() as u64), code);
@@ -322,6 +337,9 @@ impl Engine {
 
     /// The answer's head is out and its rest will not come: the client must see that it is cut.
     pub(super) fn cut(&mut self, ex: u32, code: Code) {
+        if self.end_call(ex, code) {
+            return;
+        }
         let exchange = &mut self.exchanges[ex as usize];
         exchange.truncated = true;
         exchange.code = Some(code);
@@ -409,17 +427,18 @@ impl Engine {
 
     fn end_tunnel(&mut self, ex: u32, clean: bool) {
         let exchange = &mut self.exchanges[ex as usize];
-        let (down, orphan, status) = (exchange.down, exchange.orphan, exchange.status);
+        let (down, orphan) = (exchange.down, exchange.orphan);
         exchange.truncated |= !clean;
-        // Parted first: as its place comes free, another exchange may get it.
         if clean {
             self.part_upstream(ex);
         } else if let Some(up) = exchange.up.take() {
+            // Parted first: as its place comes free, another exchange may get it.
             if let Some(up) = self.ups.get_mut(up as usize) {
                 up.exchange = None;
             }
             self.abort_up(up);
         }
+        let status = self.exchanges[ex as usize].status;
         if !orphan && clean {
             if self.stream_of(down).is_some() {
                 self.client_eof(down);

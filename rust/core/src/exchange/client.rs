@@ -58,6 +58,7 @@ impl Engine {
         let (id, serial, framing) = (exchange.down, exchange.serial, exchange.framing);
         let revision = exchange.revision.clone();
         let plan = revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        let is_call = exchange.grpc.is_some();
         let expose = plan.is_some_and(|p| p.expose_revision).then_some(revision.as_ref()).flatten();
         let uuid = identity::uuid(&exchange.id);
         let wall = self.now.wall_ns;
@@ -91,7 +92,8 @@ impl Engine {
                 session.hold(stream, hold);
                 session.head(stream, &response, |add| {
                     extra(add);
-                    if let Framing::Exact(n) = framing {
+                    // Calls know where their messages end, and take every field for metadata.
+                    if let (Framing::Exact(n), false) = (framing, is_call) {
                         add(b"content-length", itoa::Buffer::new().format(n).as_bytes());
                     }
                 });

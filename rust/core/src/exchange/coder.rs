@@ -6,6 +6,7 @@
 use super::Engine;
 use crate::coding::{Choice, Encoder};
 use crate::error::Code;
+use crate::grpc::web::{Web, Writer};
 use crate::message::{BodyLength, Fields};
 
 /// A transformation of a body, piece by piece.
@@ -17,6 +18,8 @@ pub enum Coder {
         /// Something was written since the last flush.
         pending: bool,
     },
+    /// gRPC to gRPC-Web.
+    Web(Writer),
 }
 
 /// The body cannot be transformed any further.
@@ -30,11 +33,20 @@ impl Coder {
         Some(Coder::Encode { encoder, flush, pending: false })
     }
 
+    /// The coder for answers to gRPC-Web calls.
+    pub fn web(web: &Web) -> Coder {
+        Coder::Web(web.writer())
+    }
+
     fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Failed> {
         match self {
             Coder::Encode { encoder, pending, .. } => {
                 *pending = true;
                 encoder.write(input, out).map_err(|_| Failed)
+            }
+            Coder::Web(writer) => {
+                writer.write(input, out);
+                Ok(())
             }
         }
     }
@@ -47,13 +59,22 @@ impl Coder {
                 encoder.flush(out).map_err(|_| Failed)
             }
             Coder::Encode { .. } => Ok(()),
+            Coder::Web(writer) => {
+                writer.flush(out);
+                Ok(())
+            }
         }
     }
 
     /// The body's end; what of the trailers has become part of it is taken out.
-    fn finish(&mut self, _trailers: &mut Fields, out: &mut Vec<u8>) -> Result<(), Failed> {
+    fn finish(&mut self, trailers: &mut Fields, out: &mut Vec<u8>) -> Result<(), Failed> {
         match self {
             Coder::Encode { encoder, .. } => encoder.finish(out).map_err(|_| Failed),
+            Coder::Web(writer) => {
+                let whole = writer.finish(trailers, out);
+                trailers.clear();
+                whole.then_some(()).ok_or(Failed)
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::revision::Revision;
 use crate::time::Instant;
 use crate::tls;
 use smallvec::SmallVec;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +130,71 @@ pub struct Up {
     pub http2: Option<http2::ClientLimits>,
     /// Its session is among those to be flushed.
     pub flushing: bool,
+}
+
+impl Down {
+    /// A place where nothing has happened yet.
+    pub fn new(wire: DownWire, revision: Arc<Revision>, peer: Peer, deadline: Deadline) -> Down {
+        Down {
+            wire,
+            tls: None,
+            hello: false,
+            asked: None,
+            goodbye: false,
+            early: false,
+            local: None,
+            server: Server::default(),
+            kept: Vec::new(),
+            exchange: None,
+            revision,
+            ip_text: text_of(peer.ip),
+            peer,
+            pauses: 0,
+            write_blocked: false,
+            deadline,
+            served: 0,
+            proxy_header: false,
+            read_closed: false,
+            deferred: false,
+            unread: false,
+            closing: false,
+            head_begun: None,
+            sent: false,
+            flushing: false,
+        }
+    }
+}
+
+impl Up {
+    /// A place for `exchange` at an endpoint, on which nothing was sent yet.
+    pub fn new(wire: UpWire, exchange: u32, endpoint: u64, max_head: usize, deadline: Deadline) -> Up {
+        Up {
+            wire,
+            tls: None,
+            greeting: Duration::ZERO,
+            goodbye: false,
+            opening: false,
+            client: Client::default(),
+            kept: Vec::new(),
+            exchange: Some(exchange),
+            endpoint,
+            max_head,
+            pauses: 0,
+            write_blocked: false,
+            deadline,
+            connected: false,
+            closing: false,
+            read_closed: false,
+            served: 0,
+            http2: None,
+            flushing: false,
+        }
+    }
+}
+
+/// An address as forwarding fields carry it.
+pub fn text_of(ip: IpAddr) -> SmallVec<[u8; 40]> {
+    SmallVec::from_slice(ip.to_string().as_bytes())
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -270,6 +335,8 @@ pub struct Exchange {
     /// What would complete the answer is among what is held.
     pub last_held: bool,
     pub truncated: bool,
+    /// The request is a gRPC call.
+    pub grpc: Option<super::grpc::Call>,
     pub findings: Vec<Found>,
     pub intent_written: bool,
     pub outcome_written: bool,

@@ -181,6 +181,12 @@ impl Engine {
                             self.spare.extend(fresh);
                             let base = at - used;
                             self.request_data(id, input, base + range.start..base + range.end, direct);
+                            self.pieces += 1;
+                            if self.pieces >= super::PIECES_AT_ONCE {
+                                // A body of tiny chunks: others have their turn first.
+                                self.defer(id);
+                                return at;
+                            }
                         }
                         RequestEvent::End => {
                             self.spare.extend(fresh);
@@ -204,7 +210,7 @@ impl Engine {
                 if let Header::Proxied { ip, port } = header {
                     down.peer.ip = crate::config::ipnet_text::canonical(ip);
                     down.peer.port = port;
-                    down.ip_text = super::text_of(down.peer.ip);
+                    down.ip_text = super::connection::text_of(down.peer.ip);
                     let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
                     down.peer.trusted = plan.trusted_peers.iter().any(|net| net.contains(down.peer.ip));
                 }
@@ -297,6 +303,7 @@ impl Engine {
         exchange.request_complete = exchange.head.length == BodyLength::None;
         exchange.replayable = true;
         exchange.parsed = true;
+        exchange.grpc = super::grpc::Call::of(&exchange.head);
 
         if exchange.peer.trusted {
             if let Some(client) = forwarded_client(exchange, &revision) {
@@ -347,9 +354,10 @@ impl Engine {
                 return self.refuse(ex, Code::BodyTooLarge, None);
             }
         }
-        if let Some(total) = plan.shape.total_timeout {
-            self.wheel.set(&mut self.deadlines[ex as usize].total, exchange.started + total, Timer::Exchange(ex));
+        if !self.begin_total(ex, plan.shape.total_timeout) {
+            return;
         }
+        let exchange = &mut self.exchanges[ex as usize];
         let mut cx = RequestCx {
             head: &mut exchange.head,
             peer: &exchange.peer,
@@ -368,6 +376,7 @@ impl Engine {
                 Flow::Refuse(code, detail) => return self.refuse(ex, code, detail.as_deref()),
             }
         }
+        exchange.unwrap_call();
         if !plan.plugins.is_empty() {
             exchange.stage = Stage::Plugin;
             let serial = exchange.serial;
@@ -435,6 +444,16 @@ impl Engine {
                 return self.fail_request(ex, Code::BodyTooLarge, None);
             }
         }
+        let unwrapped;
+        let (input, range, direct) = match exchange.unwrapped(&input[range.clone()]) {
+            None => (input, range, direct),
+            Some(Ok(bytes)) => {
+                unwrapped = bytes;
+                (&unwrapped[..], 0..unwrapped.len(), false)
+            }
+            Some(Err(_)) => return self.fail_request(ex, Code::BadRequest, Some("the body is not base64")),
+        };
+        let exchange = &mut self.exchanges[ex as usize];
         match exchange.stage {
             Stage::Sending | Stage::PluginAnswer | Stage::Answering if exchange.up.is_some() => {
                 self.request_data_up(ex, input, range, direct);
@@ -471,6 +490,9 @@ impl Engine {
             self.wheel.clear(&mut down.deadline);
         }
         let exchange = &mut self.exchanges[ex as usize];
+        if !exchange.unwrapped_whole() {
+            return self.fail_request(ex, Code::BadRequest, Some("the body ends inside base64"));
+        }
         exchange.request_complete = true;
         match exchange.stage {
             Stage::Judging => self.request_judged(ex),
@@ -513,11 +535,12 @@ impl Engine {
         };
         let exchange = &self.exchanges[ex as usize];
         if exchange.stage == Stage::Tunnel {
+            let down = &self.downs[id as usize];
+            let forged = down.tls.is_some() && !down.goodbye;
             if let Some(after) = self.socket_eof(ex, Side::Client) {
                 return after;
             }
-            let down = &self.downs[id as usize];
-            if down.tls.is_some() && !down.goodbye {
+            if forged {
                 // RFC 8446 §6.1: an end that TLS does not vouch for may be anybody's.
                 self.tunnel_cut(ex);
                 return AfterEof::Close;

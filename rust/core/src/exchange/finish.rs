@@ -68,6 +68,7 @@ impl Engine {
             request_bytes: exchange.request_bytes,
             response_bytes: exchange.response_bytes,
             truncated: exchange.truncated,
+            grpc_status: exchange.grpc_status(),
             findings: &findings,
             client_ip: (!exchange.intent_written).then_some(exchange.peer.ip),
             entrypoint: if exchange.intent_written {
@@ -130,6 +131,15 @@ impl Engine {
         if !self.client_withhold(ex) {
             self.exchanges[ex as usize].outcome_written = true;
             return self.cut(ex, Code::AuditFailed);
+        }
+        if self.exchanges[ex as usize].grpc.is_some() {
+            self.error_head(ex, Code::AuditFailed, None);
+            self.exchanges[ex as usize].framing = Framing::Exact(0);
+            self.client_head(ex, Some(Code::AuditFailed), false);
+            self.client_end(ex, &Fields::default(), false);
+            let exchange = &mut self.exchanges[ex as usize];
+            (exchange.status, exchange.code) = (200, Some(Code::AuditFailed));
+            return self.complete(ex);
         }
         let body = br#"{"title":"Audit log unavailable","status":503,"code":"audit-failed"}"#;
         self.response.clear();
@@ -198,6 +208,7 @@ impl Engine {
             version: exchange.head.version,
             status: exchange.status,
             code: exchange.code,
+            grpc_status: exchange.grpc_status(),
             duration_ns: self.now.mono.since(exchange.started).as_nanos() as u64,
             request_bytes: exchange.request_bytes,
             response_bytes: exchange.response_bytes,
@@ -211,7 +222,7 @@ impl Engine {
                 status: exchange.status,
                 code: exchange.code,
                 upstream_called: exchange.attempts > 0,
-                upstream_failed: exchange.upstream_failed || (exchange.attempts > 0 && exchange.status >= 500),
+                upstream_failed: exchange.upstream_failed || (exchange.attempts > 0 && exchange.ended_badly()),
             };
             for i in (0..exchange.passed).rev() {
                 plan.policies[i].on_end(&end, &mut exchange.slots[i]);

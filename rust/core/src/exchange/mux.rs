@@ -221,27 +221,9 @@ impl Engine {
         self.wheel.clear(&mut from.deadline);
         let (endpoint, max_head, served) = (from.endpoint, from.max_head, from.served);
         let id = self.ups.vacant_key() as u32;
-        self.ups.insert(Box::new(Up {
-            wire: UpWire::Stream { parent, stream: u32::MAX },
-            tls: None,
-            greeting: std::time::Duration::ZERO,
-            goodbye: false,
-            opening: false,
-            client: Default::default(),
-            kept: Vec::new(),
-            exchange: Some(ex),
-            endpoint,
-            max_head,
-            pauses: 0,
-            write_blocked: false,
-            deadline: self.ups_left.take(id),
-            connected: true,
-            closing: false,
-            read_closed: false,
-            served: served - 1,
-            http2: None,
-            flushing: false,
-        }));
+        let wire = UpWire::Stream { parent, stream: u32::MAX };
+        let place = Up::new(wire, ex, endpoint, max_head, self.ups_left.take(id, self.now.mono));
+        self.ups.insert(Box::new(Up { connected: true, served: served - 1, ..place }));
         self.send(ex, id);
     }
 

@@ -146,8 +146,7 @@ impl Engine {
         let mut found = Vec::new();
         let exchanges = &self.exchanges;
         self.unsettled.retain(|&(of, ex, serial)| {
-            let exchange = exchanges.get(ex as usize);
-            let waits = exchange.is_some_and(|e| e.serial == serial && e.stage == Stage::Connecting);
+            let waits = exchanges.get(ex as usize).is_some_and(|e| e.serial == serial && e.stage == Stage::Connecting);
             if of == parent && waits {
                 found.push(ex);
             }

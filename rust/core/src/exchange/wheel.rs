@@ -47,8 +47,14 @@ impl Left {
         self.0[number] = deadline.left();
     }
 
-    pub fn take(&mut self, number: u32) -> Deadline {
-        self.0.get_mut(number as usize).map(std::mem::take).unwrap_or_default()
+    /// What is still to come at `now`; a wake-up that found nobody is spent.
+    pub fn take(&mut self, number: u32, now: Instant) -> Deadline {
+        let left = self.0.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
+        if left.armed.is_some_and(|armed| armed > now) {
+            left
+        } else {
+            Deadline::default()
+        }
     }
 }
 
@@ -167,6 +173,30 @@ mod tests {
             }
         }
         assert!(wakes < 1_500, "{wakes} wake-ups in an hour of one request every five seconds");
+    }
+
+    #[test]
+    fn what_an_owner_left_behind_serves_the_next_or_is_spent() {
+        let second = Duration::from_secs(1);
+        for (taken, wakes) in [(second / 2, 1), (second * 2, 1)] {
+            let mut wheel = Wheel::new(Instant(0));
+            let (mut left, mut woken) = (Left::default(), Vec::new());
+            let mut first = Deadline::default();
+            wheel.set(&mut first, Instant(0) + second, Timer::Up(3));
+            left.keep(3, first);
+            wheel.advance(Instant(0) + taken, &mut woken);
+            woken.clear();
+            let now = Instant(0) + taken;
+            let mut next = left.take(3, now);
+            wheel.set(&mut next, now + second, Timer::Up(3));
+            let mut fired = 0;
+            for step in 1..200u64 {
+                let now = now + Duration::from_millis(20 * step);
+                wheel.advance(now, &mut woken);
+                fired += woken.drain(..).filter(|timer| wheel.woken(&mut next, now, *timer)).count();
+            }
+            assert_eq!(fired, wakes, "taken at {taken:?}");
+        }
     }
 
     #[test]

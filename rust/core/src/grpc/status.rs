@@ -79,11 +79,15 @@ impl Status {
             Code::RequestTimeout | Code::UpstreamTimeout => Status::DeadlineExceeded,
             Code::HeadTooLarge | Code::BodyTooLarge | Code::UpstreamTooLarge => Status::ResourceExhausted,
             Code::RateLimited | Code::ConcurrencyLimited => Status::ResourceExhausted,
-            Code::NotImplemented | Code::VersionNotSupported | Code::MethodNotAllowed => Status::Unimplemented,
-            Code::ExpectationFailed | Code::UpgradeRequired => Status::FailedPrecondition,
+            Code::NotImplemented | Code::UpgradeRequired | Code::VersionNotSupported | Code::MethodNotAllowed => {
+                Status::Unimplemented
+            }
+            Code::ExpectationFailed => Status::FailedPrecondition,
             Code::Forbidden | Code::GuardBlocked => Status::PermissionDenied,
             Code::BadUpstream | Code::PluginFailed => Status::Internal,
             Code::ClientClosed => Status::Cancelled,
+            // May be sent again, over another connection or a moment later.
+            Code::Misdirected | Code::TooEarly => Status::Unavailable,
             other => Status::from_http(other.status()),
         }
     }

@@ -35,7 +35,7 @@ impl Web {
         Some(Web { text, answer_text: text })
     }
 
-    /// Makes a gRPC request of a gRPC-Web one: type, `te`, no length (text form changes it; `accept` was for the
+    /// Makes a gRPC request of a gRPC-Web one: type, no length (text form changes it; `accept` was for the
     /// gateway). `None` when it is not gRPC-Web, and then nothing is changed.
     pub fn request(head: &mut RequestHead) -> Option<Web> {
         let content_type = head.fields.get_known(Known::ContentType)?;
@@ -50,7 +50,6 @@ impl Web {
         let fields = &mut head.fields;
         fields.set_known(Known::ContentType, &plain);
         fields.remove_known(Known::Accept);
-        fields.set_known(Known::Te, b"trailers");
         fields.remove_known(Known::ContentLength);
         if text && head.length != BodyLength::None {
             head.length = BodyLength::Streamed;

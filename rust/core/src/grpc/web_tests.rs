@@ -37,7 +37,6 @@ fn requests_become_plain_grpc() {
         let (found, head) = request(content_type, accept);
         assert_eq!(found, Some(Web { text, answer_text }), "{content_type}");
         assert_eq!(head.fields.get(b"content-type"), Some(plain.as_bytes()));
-        assert_eq!(head.fields.get(b"te"), Some(&b"trailers"[..]));
         assert_eq!(head.length, if text { BodyLength::Streamed } else { BodyLength::Exact(16) });
         assert!(head.fields.get(b"content-length").is_none() && head.fields.get(b"accept").is_none());
         assert!(head.fields.get(b"x-grpc-web").is_some());

@@ -111,6 +111,8 @@ pub struct Client {
     draining: bool,
     /// [`ClientEvent::Settled`] was told.
     settled: bool,
+    /// The connection has ended; what streams had got before is still to be told.
+    over: bool,
 }
 
 const SESSION: u32 = u32::MAX;
@@ -145,6 +147,7 @@ impl Client {
             most: limits.streams,
             draining: false,
             settled: false,
+            over: false,
         }
     }
 
@@ -174,17 +177,17 @@ impl Client {
         }
     }
 
+    /// No request may be sent on it any more, whatever the endpoint says.
+    pub fn abandon(&mut self) {
+        self.draining = true;
+    }
+
     /// Whether the endpoint takes extended CONNECT (RFC 8441 §3); `None` while it has not said.
     pub fn extended(&self) -> Option<bool> {
         match &self.state {
             State::Open { sender, .. } if self.settled => Some(sender.is_extended_connect_protocol_enabled()),
             _ => None,
         }
-    }
-
-    /// No request may be sent on it any more, whatever the endpoint says.
-    pub fn abandon(&mut self) {
-        self.draining = true;
     }
 
     /// No request will be sent on it any more.
@@ -284,14 +287,25 @@ impl Client {
                     Some(ClientEvent::Closed)
                 }
             },
+            State::Open { .. } if self.over => {
+                if !self.ready.is_empty() {
+                    self.session.ring();
+                    return None;
+                }
+                self.state = State::Closed;
+                Some(ClientEvent::Closed)
+            }
             State::Open { connection, .. } => match Pin::new(connection.as_mut()).poll(&mut cx) {
                 Poll::Pending => {
                     let news = self.meter.settled && !std::mem::replace(&mut self.settled, true);
                     news.then_some(ClientEvent::Settled)
                 }
                 Poll::Ready(_) => {
-                    self.state = State::Closed;
-                    Some(ClientEvent::Closed)
+                    // An answer may have come whole right before.
+                    (self.over, self.draining) = (true, true);
+                    self.streams.iter().for_each(|(_, stream)| stream.bell.ring());
+                    self.session.ring();
+                    None
                 }
             },
         }
@@ -405,10 +419,6 @@ impl Client {
     /// Forgets a stream; one that is not complete both ways is reset.
     pub fn close(&mut self, stream: u32) {
         let Some(mut found) = self.streams.try_remove(stream as usize) else { return };
-        if matches!(found.answer, Answer::Complete) {
-            // All was said on their side: what completes ours goes first, if there is room for it.
-            found.outbox.pump(&mut found.sender, &mut Context::from_waker(Waker::noop()));
-        }
         if !found.outbox.sent || !matches!(found.answer, Answer::Complete) {
             found.sender.send_reset(Reset::Cancel.reason());
         }

@@ -1,8 +1,10 @@
 //! What tells one series from another, packed into one word beside its key.
 //!
-//! bits 0–7 method, 8–23 status, 24–31 error code + 1, 32 https, 33–34 version, 63 always set.
+//! bits 0–7 method, 8–23 status, 24–31 error code + 1, 32 https, 33–34 version, 35–39 gRPC
+//! status + 1, 63 always set.
 
 use crate::error::Code;
+use crate::grpc::Status;
 use crate::message::{Method, Scheme, Version};
 
 /// Labels of the row that takes what the table has no room for.
@@ -36,6 +38,10 @@ pub(super) fn pack(method: &Method, status: u16, code: Option<Code>, scheme: Sch
         | method_number(method)
 }
 
+pub(super) fn pack_grpc(status: Option<Status>) -> u64 {
+    status.map_or(0, |status| (u64::from(status.number()) + 1) << 35)
+}
+
 /// The labels as a reader names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Labels {
@@ -46,12 +52,15 @@ pub struct Labels {
     pub code: &'static str,
     pub scheme: &'static str,
     pub version: &'static str,
+    /// Name of the status of a gRPC call, empty for other requests.
+    pub grpc_status: &'static str,
     /// This is the row for what the table had no room for; the other labels say nothing.
     pub overflow: bool,
 }
 
 pub(super) fn unpack(word: u64) -> Labels {
     let code = (word >> 24 & 0xff) as usize;
+    let grpc = (word >> 35 & 0x1f) as usize;
     Labels {
         method: METHODS.get((word & 0xff) as usize).copied().unwrap_or("_OTHER"),
         status: (word >> 8) as u16,
@@ -62,6 +71,7 @@ pub(super) fn unpack(word: u64) -> Labels {
             1 => "1.1",
             _ => "2",
         },
+        grpc_status: grpc.checked_sub(1).and_then(|n| Status::ALL.get(n)).map_or("", |s| s.name()),
         overflow: word & OVERFLOW == OVERFLOW,
     }
 }

@@ -23,6 +23,7 @@ pub use layout::{DURATION_BOUNDS_NS, SIZE_BOUNDS};
 pub use read::{retire, Snapshot};
 
 use crate::error::Code;
+use crate::grpc::Status;
 use crate::message::{Method, Scheme, Version};
 use crate::shared::{stable_hash, Region, Shared};
 use crate::time::Instant;
@@ -75,6 +76,8 @@ pub struct Served<'a> {
     pub status: u16,
     /// Set when the gateway made the answer or cut it.
     pub code: Option<Code>,
+    /// What a gRPC call came to; `None` for other requests.
+    pub grpc_status: Option<Status>,
     pub duration_ns: u64,
     /// Bytes of the bodies, without framing.
     pub request_bytes: u64,
@@ -163,7 +166,8 @@ impl Meter {
     /// Counts one request into `http.server.request.*`.
     pub fn request(&self, served: &Served<'_>) {
         let Some(block) = self.block() else { return };
-        let labels = labels::pack(served.method, served.status, served.code, served.scheme, served.version);
+        let labels = labels::pack(served.method, served.status, served.code, served.scheme, served.version)
+            | labels::pack_grpc(served.grpc_status);
         let row: &[AtomicU64; REQUESTS.row_words] =
             REQUESTS.row(block, labels, served.route.key, || [&served.route.name, ""]);
         add(&row[ROW_DURATION], served.duration_ns);

@@ -35,6 +35,7 @@ fn served<'a>(route: &'a RouteLabel, status: u16, duration_ns: u64) -> Served<'a
         version: Version::Http11,
         status,
         code: None,
+        grpc_status: None,
         duration_ns,
         request_bytes: 0,
         response_bytes: 1024,

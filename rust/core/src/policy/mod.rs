@@ -21,6 +21,7 @@ mod concurrency_limit;
 mod cors;
 mod counted_by;
 mod credential;
+mod grpc_web;
 mod headers;
 mod ip_allow;
 mod rate_limit;
@@ -42,6 +43,8 @@ pub(crate) use headers::is_protected;
 use crate::coding::Choice;
 use crate::config::{Fail, Size};
 use crate::error::{Code, Problem};
+use crate::grpc::web::Web;
+use crate::grpc::Status;
 use crate::message::{BodyLength, Fields, PathOptions, Peer, RequestHead, ResponseHead};
 use crate::shared::Shared;
 use crate::time::Now;
@@ -93,6 +96,8 @@ registry! {
     Cors => cors;
     /// Compress answers.
     Compress => compress;
+    /// Translate gRPC-Web to gRPC.
+    GrpcWeb => grpc_web;
     /// Admit holders of an API key.
     ApiKey => api_key;
     /// Admit users with a password (RFC 7617).
@@ -187,6 +192,8 @@ pub struct Notes {
     pub identity: Option<Box<str>>,
     /// The request's `Origin`, kept for CORS.
     pub origin: Option<Box<[u8]>>,
+    /// The head was gRPC-Web's and is plain gRPC's now; the exchange does the same to the bodies.
+    pub web: Option<Web>,
     /// Fields to add to the answer, whoever makes it.
     pub response_fields: Fields,
 }
@@ -195,6 +202,7 @@ impl Notes {
     pub fn clear(&mut self) {
         self.identity = None;
         self.origin = None;
+        self.web = None;
         self.response_fields.clear();
     }
 }
@@ -218,6 +226,8 @@ pub struct Retry {
     pub attempts: u8,
     /// Statuses that count as failures besides connection errors.
     pub statuses: Vec<u16>,
+    /// The same for calls, whose answer is then nothing but a status.
+    pub grpc_statuses: Vec<Status>,
     /// Longest request body kept for repeating.
     pub max_body: Size,
     /// Repeat methods that are not idempotent, too.

@@ -3,6 +3,7 @@
 use super::{Policy, Retry, RouteShape};
 use crate::config::{Duration, Size};
 use crate::error::Problem;
+use crate::grpc::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -18,6 +19,9 @@ pub struct Config {
     pub attempts: u8,
     /// Statuses of an answer that count as failures, besides connections that fail.
     pub statuses: Vec<u16>,
+    /// gRPC statuses that count as failures, such as `unavailable`: calls are sent again when nothing but such a status
+    /// came back. Calls are POST, so `non_idempotent` must be set.
+    pub grpc_statuses: Vec<String>,
     /// Longest request body kept for repeating; longer requests are sent once.
     pub max_body: Size,
     /// Repeat methods that are not idempotent (POST, PATCH), too.
@@ -33,6 +37,7 @@ impl Default for Config {
         Config {
             attempts: 2,
             statuses: Vec::new(),
+            grpc_statuses: Vec::new(),
             max_body: Size(64 << 10),
             non_idempotent: false,
             budget_percent: 20,
@@ -41,7 +46,10 @@ impl Default for Config {
     }
 }
 
-struct Again(Config);
+struct Again {
+    config: Config,
+    grpc_statuses: Vec<Status>,
+}
 
 impl Config {
     pub fn compile(&self, name: &str) -> Result<Arc<dyn Policy>, Vec<Problem>> {
@@ -58,11 +66,31 @@ impl Config {
                 problems.push(problem.expected("408, 425, 429 or 500 to 599"));
             }
         }
+        let mut grpc_statuses = Vec::new();
+        for (i, name) in self.grpc_statuses.iter().enumerate() {
+            match Status::ALL.iter().find(|s| s.name().eq_ignore_ascii_case(name)) {
+                Some(Status::Ok) | None => {
+                    let problem = Problem::new(at(&format!("grpc_statuses[{i}]")), format!("{name:?} is no failure"));
+                    let names: Vec<String> = Status::ALL[1..].iter().map(|s| s.name().to_lowercase()).collect();
+                    let nearest = crate::error::nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+                    let problem = problem.expected("a gRPC status other than `ok`, such as `unavailable`");
+                    problems.push(match nearest {
+                        Some(nearest) => problem.nearest(nearest),
+                        None => problem,
+                    });
+                }
+                Some(status) => grpc_statuses.push(*status),
+            }
+        }
+        if !grpc_statuses.is_empty() && !self.non_idempotent {
+            let problem = Problem::new(at("non_idempotent"), "gRPC calls are POST and would never be sent again");
+            problems.push(problem.expected("`true`, with `grpc_statuses`"));
+        }
         if self.budget_percent > 100 {
             problems.push(Problem::new(at("budget_percent"), "more than all requests").expected("0 to 100"));
         }
         if problems.is_empty() {
-            Ok(Arc::new(Again(self.clone())))
+            Ok(Arc::new(Again { config: self.clone(), grpc_statuses }))
         } else {
             Err(problems)
         }
@@ -72,18 +100,20 @@ impl Config {
 impl Policy for Again {
     fn shape(&self, route: &mut RouteShape) {
         route.retry = Some(Retry {
-            attempts: self.0.attempts,
-            statuses: self.0.statuses.clone(),
-            max_body: self.0.max_body,
-            non_idempotent: self.0.non_idempotent,
-            budget_percent: self.0.budget_percent,
-            backoff: self.0.backoff.0,
+            attempts: self.config.attempts,
+            statuses: self.config.statuses.clone(),
+            grpc_statuses: self.grpc_statuses.clone(),
+            max_body: self.config.max_body,
+            non_idempotent: self.config.non_idempotent,
+            budget_percent: self.config.budget_percent,
+            backoff: self.config.backoff.0,
         });
     }
 
     fn describe(&self) -> String {
-        let c = &self.0;
-        let statuses: Vec<String> = c.statuses.iter().map(u16::to_string).collect();
+        let c = &self.config;
+        let numbers = c.statuses.iter().map(u16::to_string);
+        let statuses: Vec<String> = numbers.chain(self.grpc_statuses.iter().map(|s| s.name().into())).collect();
         let on = if statuses.is_empty() { String::new() } else { format!(" and on {}", statuses.join(", ")) };
         let methods = if c.non_idempotent { "any method" } else { "idempotent methods" };
         format!("retry: up to {} attempts for {methods}, when no answer came{on}", c.attempts)
@@ -92,6 +122,7 @@ impl Policy for Again {
 
 #[cfg(test)]
 mod tests {
+    use crate::grpc::Status;
     use crate::policy::stage::{compile, problem_paths};
     use crate::policy::RouteShape;
     use serde_json::json;
@@ -105,6 +136,20 @@ mod tests {
         assert_eq!(
             problem_paths(json!({"retry": {"attempts": 1, "statuses": [503, 404], "budget_percent": 101}})),
             ["policies.p.retry.attempts", "policies.p.retry.statuses[1]", "policies.p.retry.budget_percent"]
+        );
+        shape = RouteShape::default();
+        let config = json!({"grpc_statuses": ["unavailable", "Resource_Exhausted"], "non_idempotent": true});
+        let policy = compile(json!({"retry": config})).unwrap();
+        policy.shape(&mut shape);
+        assert_eq!(shape.retry.unwrap().grpc_statuses, [Status::Unavailable, Status::ResourceExhausted]);
+        assert!(policy.describe().ends_with("UNAVAILABLE, RESOURCE_EXHAUSTED"), "{}", policy.describe());
+        assert_eq!(
+            problem_paths(json!({"retry": {"grpc_statuses": ["unavailable", "ok", "unavailible"]}})),
+            [
+                "policies.p.retry.grpc_statuses[1]",
+                "policies.p.retry.grpc_statuses[2]",
+                "policies.p.retry.non_idempotent"
+            ]
         );
     }
 }

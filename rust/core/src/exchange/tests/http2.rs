@@ -15,14 +15,18 @@ pub struct Browser {
     pub session: Client,
     pub conn: ConnId,
     pub told: Vec<String>,
-    response: ResponseHead,
+    pub response: ResponseHead,
 }
 
 impl Browser {
     pub fn open(world: &mut World) -> Browser {
+        Browser::with_window(world, 65_535)
+    }
+
+    pub fn with_window(world: &mut World, stream_window: u32) -> Browser {
         let limits = ClientLimits {
             streams: 100,
-            stream_window: 65_535,
+            stream_window,
             connection_window: 1 << 20,
             max_head: 16 << 10,
             allowance: CALM,
@@ -167,7 +171,7 @@ impl Origin {
         self.run(world);
     }
 
-    fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
+    pub fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
         let head = ResponseHead { status: 200, ..ResponseHead::default() };
         let mut fields = Fields::default();
         for (name, value) in trailers {
@@ -469,5 +473,28 @@ fn what_the_client_may_ask_is_never_the_endpoints_fault() {
     assert_eq!(origin.seen, ["GET /q?a=%3Cb%3E%7C%22c%22"]);
     origin.answer(&mut world, 0, b"x", &[]);
     assert!(world.take(client).contains("200 OK"));
+    world.assert_at_rest();
+}
+
+#[test]
+fn answers_that_get_no_window_are_given_up_whatever_their_size() {
+    let mut world = World::base();
+    let mut browser = Browser::with_window(&mut world, 0);
+    for (owner, size) in [(1, 5), (2, 300_000), (3, 20_000)] {
+        browser.get(&mut world, owner, "/a");
+        let up = match world.side(world.newest()).open() {
+            true => world.newest(),
+            false => world.connected(),
+        };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+        world.send(up, [head.as_bytes(), &vec![b'x'; size]].concat());
+    }
+    browser.run(&mut world);
+    assert_eq!(browser.told.iter().filter(|t| t.contains('=')).count(), 0);
+    world.seconds(4.0);
+    browser.run(&mut world);
+    for owner in 1..4 {
+        assert!(browser.has(&format!("{owner}!")), "{:?}", browser.told);
+    }
     world.assert_at_rest();
 }

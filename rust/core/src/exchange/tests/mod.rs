@@ -4,6 +4,7 @@ mod answers;
 mod compressed;
 mod deadlines;
 mod durability;
+mod grpc;
 mod guarded;
 mod http2;
 mod interleaved;

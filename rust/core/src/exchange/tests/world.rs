@@ -4,8 +4,10 @@
 //! is written after a close, and a `lost` follows every close.
 
 use crate::audit::codec::OUTCOME;
+use crate::audit::facts::Facts;
 use crate::config::Config;
 use crate::exchange::{Action, AfterEof, ConnId, Decision, Engine, View};
+use crate::grpc::Status;
 use crate::guard::Ruleset;
 use crate::observe::{Counter, Snapshot};
 use crate::revision::Revision;
@@ -56,6 +58,8 @@ pub struct World {
     pub asked: Vec<u32>,
     /// Every record so far, as (exchange id, is an outcome).
     pub records: Vec<([u8; 16], bool)>,
+    /// What every outcome so far says of a gRPC call.
+    pub grpc: Vec<Option<Status>>,
     /// Plugin calls not yet decided, as (exchange, serial, of the answer).
     pub shown: Vec<(u32, u64, bool)>,
     /// Records become durable as soon as they are made.
@@ -125,8 +129,8 @@ impl World {
         let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).expect("shared memory"));
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         let engine = Engine::new(shared.clone(), 0, [1, 2, 3, 4], revision(toml, "0123456789ab"), now);
-        let (sides, asked, records, shown) = Default::default();
-        World { engine, shared, now, sides, asked, records, shown, durable: true, made: 0, flush: false }
+        let (sides, asked, records, grpc, shown) = Default::default();
+        World { engine, shared, now, sides, asked, records, grpc, shown, durable: true, made: 0, flush: false }
     }
 
     pub fn base() -> World {
@@ -292,6 +296,11 @@ impl World {
         while let Some(record) = crate::audit::codec::split(&mut rest).expect("a sound record") {
             let id = record.exchange().expect("an exchange id");
             self.records.push((id, record.kind == OUTCOME));
+            if record.kind == OUTCOME {
+                let mut facts = Facts::default();
+                facts.read(&record).expect("a sound record");
+                self.grpc.push(facts.grpc_status);
+            }
             seen += 1;
         }
         assert_eq!(seen, count);

@@ -1,0 +1,1 @@
+"""gRPC through real gateways, with grpcio on both sides."""
