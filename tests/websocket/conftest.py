@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -45,11 +46,11 @@ class Upstream:
     `vanish` ends the connection without a word.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.received: list[str | bytes] = []
         self.closes: list[int | None] = []
         self.closed = threading.Condition()
-        self.server: Server = serve(self._handle, "127.0.0.1", 0, max_size=4 << 20, ping_interval=None)
+        self.server: Server = serve(self._handle, "127.0.0.1", port, max_size=4 << 20, ping_interval=None)
         self.port: int = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
@@ -85,11 +86,29 @@ class Upstream:
         self.thread.join(10)
 
 
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    server = Upstream()
-    yield server
-    server.stop()
+@contextlib.contextmanager
+def gateways(authority: Authority) -> Iterator[Callable[..., Gateway]]:
+    """Starts gateways before a port; none may have logged an uncaught error by the end."""
+    running: list[Gateway] = []
+
+    def one(port: int, extra: str = ROUTES) -> Gateway:
+        gateway = Gateway(Path(tempfile.mkdtemp(prefix="pygate-")), port, count=1)
+        running.append(gateway)
+        authority.issue("localhost", "127.0.0.1").write(gateway.directory / "tls", "test")
+        gateway.write(extra)
+        gateway.start()
+        return gateway
+
+    try:
+        yield one
+        logs = [gateway.log for gateway in running]
+    finally:
+        for gateway in running:
+            gateway.close()
+            shutil.rmtree(gateway.directory, ignore_errors=True)
+    for log in logs:
+        for sign in ("Traceback", "panicked", "Exception ignored", "exception handler"):
+            assert sign not in log, log
 
 
 @pytest.fixture(scope="session")
@@ -103,25 +122,29 @@ def trust(authority: Authority) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=cert_pem(authority.certificate).decode())
 
 
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where the upstream of each test of a module listens."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        found: int = sock.getsockname()[1]
+        return found
+
+
+@pytest.fixture
+def upstream(port: int) -> Iterator[Upstream]:
+    server = Upstream(port)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(authority: Authority, port: int) -> Iterator[Gateway]:
+    """The gateway of a module's tests that leave it as it was."""
+    with gateways(authority) as start:
+        yield start(port)
+
+
 @pytest.fixture
 def start(authority: Authority) -> Iterator[Callable[..., Gateway]]:
-    """Starts gateways before a port; none may have logged an uncaught error by the end."""
-    running: list[Gateway] = []
-
-    def one(port: int, extra: str = ROUTES) -> Gateway:
-        gateway = Gateway(Path(tempfile.mkdtemp(prefix="pygate-")), port, count=1)
-        running.append(gateway)
-        authority.issue("localhost", "127.0.0.1").write(gateway.directory / "tls", "test")
-        gateway.write(extra)
-        gateway.start()
-        return gateway
-
-    yield one
-    logs = []
-    for gateway in running:
-        logs.append(gateway.log)
-        gateway.close()
-        shutil.rmtree(gateway.directory, ignore_errors=True)
-    for log in logs:
-        for sign in ("Traceback", "panicked", "Exception ignored", "exception handler"):
-            assert sign not in log, log
+    with gateways(authority) as start:
+        yield start

@@ -80,6 +80,9 @@ pub fn response_head(
         out.extend_from_slice(b"connection: upgrade\r\n");
     } else if close {
         out.extend_from_slice(b"connection: close\r\n");
+    } else if head.fields.has(Known::Upgrade) {
+        // RFC 9110 §7.8: 426 names what is spoken.
+        out.extend_from_slice(b"connection: upgrade\r\n");
     } else if keep_alive_10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }

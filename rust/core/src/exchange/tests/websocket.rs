@@ -91,7 +91,7 @@ fn requests_that_ask_wrongly_are_answered_here() {
             ("-key: ", "-kez: ", "400 ", "no sec-websocket-key"),
             ("GET ", "DELETE ", "400 ", "asked for with GET"),
             ("version: 13", "version: 8", "426 ", "sec-websocket-version: 13\r\n"),
-            ("version: 13", "verzion: 13", "426 ", "upgrade: websocket\r\n"),
+            ("version: 13", "verzion: 13", "426 ", "connection: upgrade\r\n"),
         ] {
             let client = world.client();
             world.send(client, asking("").replace(from, to));
