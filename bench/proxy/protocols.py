@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -108,6 +110,8 @@ def measure(bench: Bench, protocol: Protocol) -> list[Row]:
     with bench.gateways(bench.peers, protocol.title, origin.answers, protocol.shape) as running:
         for name, (_, port) in running.items():
             bench.say(f"{protocol.title}: warming {name}")
+            if protocol.shape.certificate:
+                wait_for_handshake(port)
             protocol.check(port)
             protocol.read(protocol.generate(port, 1.0))
         for number in range(bench.plan.rounds):
@@ -118,6 +122,23 @@ def measure(bench: Bench, protocol: Protocol) -> list[Row]:
     return compare([summarise(protocol.title, name, found) for name, found in samples.items()], "cpu_us_per_request")
 
 
+def wait_for_handshake(port: int, seconds: float = 20.0) -> None:
+    """Returns when a handshake succeeds: a port may accept before certificates are there. Raises RuntimeError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 5) as plain:
+                context.wrap_socket(plain, server_hostname=host(0)).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise RuntimeError(f"no TLS handshake on port {port} after {seconds:.0f} s: {error}") from None
+            time.sleep(0.2)
+
+
 def memory(bench: Bench, shape: Shape) -> list[Row]:
     """What a TLS connection costs that made one request and then waits."""
     rows = []
@@ -125,6 +146,7 @@ def memory(bench: Bench, shape: Shape) -> list[Row]:
         bench.say(f"memory-tls: {HELD} idle connections, {name}")
         with bench.gateways([name], "memory-tls", bench.origin.answers, shape) as running:
             gateway, port = running[name]
+            wait_for_handshake(port)
             _handshakes(port, 1)
             before = gateway.rss_bytes()
             with held(port) as count:

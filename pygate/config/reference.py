@@ -127,6 +127,9 @@ class _Page:
         yield f"{'#' * level} `{title}`"
         if text := node.get("description"):
             yield _line(text)
+        if not node.get("properties"):
+            yield "It has no keys."
+            return
         required = node.get("required", ())
         lines = ["| key | type | default | what |", "|---|---|---|---|"]
         deeper: list[tuple[str, Node]] = []

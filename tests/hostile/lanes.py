@@ -141,7 +141,7 @@ class Lanes:
         found = [
             f"{sign!r} in the gateway's log: …{log[log.index(sign) - 200 :][:600]}" for sign in DEFECTS if sign in log
         ]
-        status, metrics = self.gateway.ask("/metrics")
+        status, metrics = wait_for(lambda: self.gateway.ask("/metrics"), "metrics", START)
         panics = [line for line in metrics.decode().splitlines() if line.startswith("pygate_worker_panics")]
         if status != 200 or not panics:
             found.append(f"/metrics says nothing of panics (status {status})")

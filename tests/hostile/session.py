@@ -92,10 +92,14 @@ class Result:
         }
 
 
+#: What is still to be done, by variant and whether over TLS.
+Queues = dict[tuple[str, bool], deque[tuple[Row, Manner]]]
+
+
 def manners(row: Row, quick: bool) -> list[Manner]:
-    """In what ways a row is carried out."""
+    """In what ways a row is carried out. Quick: one of a list goes over its first protocol only."""
     found: list[Manner] = []
-    for number, protocol in enumerate(row.protocols):
+    for number, protocol in enumerate(row.protocols[:1] if quick and row.generated else row.protocols):
         if "whole" in row.pieces:
             found.append(Manner(protocol))
         thorough = not quick or (number == 0 and not row.generated)
@@ -121,15 +125,14 @@ async def carry_out(
         if unknown := set(row.protocols) - set(PROTOCOLS):
             raise ValueError(f"{row.id}: unknown protocols {unknown}")
     result = Result(rows, table.not_applicable)
-    queues: dict[tuple[str, bool], deque[tuple[Row, Manner]]] = {}
-    for row in rows:
-        for manner in manners(row, quick):
-            queues.setdefault((row.options, secure(manner)), deque()).append((row, manner))
-    total = sum(map(len, queues.values()))
-    wanted: list[Variant] = [known[name] for name in dict.fromkeys(name for name, _ in queues)]
-    async with Lanes(wanted, any(tls for _, tls in queues)) as lanes:
+    # What waits for deadlines comes last, when nothing heavy runs beside it.
+    phases = [_queues(rows, quick, slow) for slow in (False, True)]
+    total = sum(len(queue) for queues in phases for queue in queues.values())
+    kinds = list(dict.fromkeys(kind for queues in phases for kind in queues))
+    wanted: list[Variant] = [known[name] for name in dict.fromkeys(name for name, _ in kinds)]
+    async with Lanes(wanted, any(tls for _, tls in kinds)) as lanes:
 
-        async def work(lane: Lane) -> None:
+        async def work(lane: Lane, queues: Queues) -> None:
             queue = queues.get((lane.variant.name, lane.tls), deque())
             while queue:
                 row, manner = queue.popleft()
@@ -141,13 +144,23 @@ async def carry_out(
                     progress(result.runs, total, done)
 
         watch = asyncio.ensure_future(_watch(result))
-        await asyncio.gather(*(work(lane) for lane in lanes.lanes))
+        for queues in phases:
+            await asyncio.gather(*(work(lane, queues) for lane in lanes.lanes))
+            if left := {kind: len(queue) for kind, queue in queues.items() if queue}:
+                result.findings.append(f"there is no lane for {left}")
         watch.cancel()
-        if left := {kind: len(queue) for kind, queue in queues.items() if queue}:
-            result.findings.append(f"there is no lane for {left}")
         result.findings += await asyncio.to_thread(lanes.findings)
     result.seconds = time.monotonic() - began
     return result
+
+
+def _queues(rows: list[Row], quick: bool, slow: bool) -> Queues:
+    queues: Queues = {}
+    for row in rows:
+        if row.slow == slow:
+            for manner in manners(row, quick):
+                queues.setdefault((row.options, secure(manner)), deque()).append((row, manner))
+    return queues
 
 
 def secure(manner: Manner) -> bool:

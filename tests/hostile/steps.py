@@ -3,6 +3,7 @@
 A step is a text (bytes by Latin-1) or a table with one of these keys:
 
 - `{ repeat = TEXT, times = N }`: many bytes, sent in one go or in pieces of 509 when the row is cut at every byte
+- `{ gzip = TEXT, times = N }`: the rest of a head, with the length of what follows: that text, compressed
 - `{ pause = SECONDS }`
 - `{ wait = TEXT }`: until the peer has sent this (or, among frames, until that event)
 - `{ close = "write" | "both" | "reset" }`: half close, close, abort
@@ -11,6 +12,7 @@ A step is a text (bytes by Latin-1) or a table with one of these keys:
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +37,9 @@ def text(step: Any) -> bytes:
     """The bytes of a step; of one that sends none, nothing."""
     if isinstance(step, str):
         return step.encode("latin-1")
+    if "gzip" in step:
+        packed = gzip.compress(step["gzip"].encode("latin-1") * int(step.get("times", 1)), mtime=0)
+        return b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
     if "repeat" in step:
         return bytes(step["repeat"].encode("latin-1")) * int(step["times"])
     return b""

@@ -29,6 +29,7 @@ codes! {
     RequestTimeout = "request-timeout", 408, "Request took too long", "The head or the next piece of the body did not arrive in time.";
     HeadTooLarge = "head-too-large", 431, "Request head too large", "The request line and fields exceed the entrypoint's `max_head` or `max_fields`.";
     BodyTooLarge = "body-too-large", 413, "Request body too large", "The body exceeds the route's limit.";
+    UpgradeRequired = "upgrade-required", 426, "Another protocol version needed", "A WebSocket of a version other than 13 (RFC 6455); `sec-websocket-version` says which is spoken.";
     NotImplemented = "not-implemented", 501, "Not implemented", "A transfer coding other than chunked, or CONNECT.";
     ExpectationFailed = "expectation-failed", 417, "Expectation failed", "An `Expect` other than 100-continue.";
     VersionNotSupported = "version-not-supported", 505, "HTTP version not supported", "Neither HTTP/1.0 nor HTTP/1.1.";

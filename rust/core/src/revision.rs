@@ -8,7 +8,7 @@
 
 use crate::balance::{share_of, ServicePlan, Spoken};
 use crate::config::ipnet_text::Net;
-use crate::config::{Audit, Config, EntrypointProtocol, Fail, ProxyProtocol, RouteAudit, TcpTls};
+use crate::config::{Audit, Config, EntrypointProtocol, Fail, ProxyProtocol, RouteAudit, TcpTls, WebSocket};
 use crate::error::Problem;
 use crate::guard::{Direction, Plan, Ruleset};
 use crate::http1::HeadLimits;
@@ -83,6 +83,8 @@ pub struct RoutePlan {
     /// Names of plugins, in order.
     pub plugins: Vec<String>,
     pub expose_revision: bool,
+    /// Messages of upgraded connections are read.
+    pub websocket: Option<WebSocket>,
     /// It takes connections, not requests.
     pub tcp: Option<TcpPlan>,
 }
@@ -102,6 +104,13 @@ pub struct GuardPlan {
     pub response: Option<Plan>,
     pub max_body: usize,
     pub fail: Fail,
+}
+
+impl GuardPlan {
+    /// Whether anything is judged.
+    pub fn any(&self) -> bool {
+        self.request.is_some() || self.response.is_some()
+    }
 }
 
 impl Revision {
@@ -195,6 +204,8 @@ impl Revision {
                 service,
                 policies: chain,
                 shape,
+                // What is guarded must be read.
+                websocket: route.websocket.clone().or_else(|| guard.any().then(WebSocket::default)),
                 guard,
                 audit: route.audit.clone(),
                 plugins: route.plugins.clone(),
@@ -239,6 +250,7 @@ impl Revision {
                 audit: route.audit.clone(),
                 plugins: Vec::new(),
                 expose_revision: false,
+                websocket: None,
                 tcp: Some(TcpPlan {
                     tls: route.tls,
                     proxy_protocol: route.proxy_protocol,

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.greedy.attacker NAME PORT CONNECTIONS SECONDS DIRECTORY`: one wave of an attack.
+"""`python -m tests.chaos.greedy.attacker NAME PORT CONNECTIONS SECONDS GRACE DIRECTORY`: one wave of an attack.
 
 Prints one line of JSON: how many connections ended how, and the seconds until the last one did, by end. It is nice: an
 attacker's own work may not take the processor from those it is measured by.
@@ -17,10 +17,10 @@ from tests.chaos.greedy.attacks import BY_NAME
 from tests.chaos.greedy.link import Target
 
 
-def main(name: str, port: str, connections: str, seconds: str, directory: str) -> None:
+def main(name: str, port: str, connections: str, seconds: str, grace: str, directory: str) -> None:
     os.nice(10)
     attack = BY_NAME[name]
-    target = Target(int(port), attack.entrypoint == "secure", float(seconds), Path(directory), attack.within)
+    target = Target(int(port), attack.entrypoint == "secure", float(seconds), Path(directory), float(grace))
 
     async def run() -> None:
         if (running := attack.run(target, int(connections))) is not None:
@@ -36,4 +36,4 @@ def main(name: str, port: str, connections: str, seconds: str, directory: str) -
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:6])
+    main(*sys.argv[1:7])

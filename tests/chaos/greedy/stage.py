@@ -171,7 +171,7 @@ class Stage:
         found.calm_p50_ms, found.calm_p99_ms = _percentiles(calm)
         found.before_mb = self._memory_mb()
         for _ in range(2):
-            found.waves.append(self._wave(attack, connections))
+            found.waves.append(self._wave(attack, connections, bounds))
             # What a wave held is let go before the next.
             time.sleep(0.5)
         times = self._times()
@@ -183,10 +183,10 @@ class Stage:
         found.wrong = [*_judge(found, attack, bounds), *self._judge_gateway()]
         return found
 
-    def _wave(self, attack: Attack, connections: int) -> Wave:
+    def _wave(self, attack: Attack, connections: int, bounds: Bounds) -> Wave:
         _, _, port = (self._gateway.secure if attack.entrypoint == "secure" else self._gateway.web).rpartition(":")
         command = [sys.executable, "-m", "tests.chaos.greedy.attacker", attack.name, port, str(connections)]
-        command += [str(attack.seconds), str(self._gateway.directory)]
+        command += [str(attack.seconds), str(attack.within + bounds.slack), str(self._gateway.directory)]
         spent = self._cpu_seconds()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         peak, done = 0.0, threading.Event()

@@ -14,7 +14,7 @@ from tests.chaos.greedy.run import Result, run
 from tests.chaos.greedy.stage import Bounds
 
 #: Wide: tests share their machine with whatever else runs there. The command itself has the narrow bounds.
-BOUNDS = Bounds(factor=5, floor_ms=2000, slack=10)
+BOUNDS = Bounds(factor=5, floor_ms=5000, slack=15)
 #: Name → connections. Those that wait for a deadline take their time, the others need little.
 SLOW = {"tls-handshake-bytewise": 20, "body-stops-tls": 20, "answer-unread": 10}
 FAST = {
@@ -30,7 +30,7 @@ FAST = {
 }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_greedy_clients_harm_nobody() -> None:
     result = Result()
     directory = Path(tempfile.mkdtemp(prefix="pygate-"))

@@ -10,6 +10,7 @@ use crate::error::Code;
 use crate::http1::write::Framing;
 use crate::message::{BodyLength, Fields, Known, Method, Version};
 use crate::policy::{Answer, ResponseCx};
+use crate::websocket::Side;
 
 /// Interim answers one request may get; more are a way of never answering.
 const MOST_INTERIMS: u8 = 16;
@@ -38,6 +39,10 @@ impl Engine {
         let status = self.response.status;
         if status == 101 && !(exchange.head.upgrade && agreed(&exchange.head.fields, &self.response.fields)) {
             return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
+        }
+        if exchange.socket.is_some() && exchange.head.version == Version::Http2 && (200..300).contains(&status) {
+            // To this client it would say that the tunnel is open.
+            return self.fail_socket(ex, "the endpoint did not switch to WebSocket");
         }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
         let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
@@ -173,6 +178,10 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         if exchange.stage == Stage::Tunnel {
             exchange.response_bytes += range.len() as u64;
+            if self.socket_data(ex, Side::Upstream, input, range.clone(), direct) {
+                return;
+            }
+            let exchange = &self.exchanges[ex as usize];
             let down = exchange.down;
             self.client_bytes(down, input, range, direct);
             self.tunnel_alive(ex);
@@ -351,6 +360,9 @@ impl Engine {
 
     /// 101: from here on bytes pass both ways.
     fn begin_tunnel(&mut self, ex: u32) {
+        if !self.join_socket(ex) {
+            return;
+        }
         self.exchanges[ex as usize].close_after = true;
         let exchange = &mut self.exchanges[ex as usize];
         exchange.status = 101;
@@ -366,7 +378,6 @@ impl Engine {
         if self.stream_of(down).is_some() {
             // RFC 8441 §5: what 101 says in HTTP/1.1.
             self.response.status = 200;
-            self.response.fields.remove(b"sec-websocket-accept");
         }
         self.client_head(ex, None, false);
         self.client_bytes(down, b"", 0..0, false);
@@ -374,16 +385,24 @@ impl Engine {
         // Bytes the client sent behind its request were kept until now.
         self.pause_down(down, pause::KEPT, false);
         self.ready.push(down);
+        self.begin_socket(ex);
     }
 
     /// A tunnel carried bytes: its idle deadline starts anew.
     pub(super) fn tunnel_alive(&mut self, ex: u32) {
         let exchange = &self.exchanges[ex as usize];
-        let (Some(id), down) = (exchange.up, exchange.down) else { return };
+        let Some(id) = exchange.up else { return };
         let wait = self.tunnel_timeout(ex);
         if let (Some(up), Some(wait)) = (self.ups.get_mut(id as usize), wait) {
             self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
         }
+        self.tunnel_pauses(ex);
+    }
+
+    /// Whoever cannot take more is not sent more.
+    pub(super) fn tunnel_pauses(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let (Some(id), down) = (exchange.up, exchange.down) else { return };
         let (down_full, up_full) = (
             self.downs.get(down as usize).is_some_and(|d| d.write_blocked),
             self.ups.get(id as usize).is_some_and(|u| u.write_blocked),
@@ -408,19 +427,18 @@ impl Engine {
 
     fn end_tunnel(&mut self, ex: u32, clean: bool) {
         let exchange = &mut self.exchanges[ex as usize];
-        let (down, orphan, status) = (exchange.down, exchange.orphan, exchange.status);
+        let (down, orphan) = (exchange.down, exchange.orphan);
         exchange.truncated |= !clean;
-        // Parted first: as its place comes free, another exchange may get it.
-        if let Some(up) = exchange.up.take() {
+        if clean {
+            self.part_upstream(ex);
+        } else if let Some(up) = exchange.up.take() {
+            // Parted first: as its place comes free, another exchange may get it.
             if let Some(up) = self.ups.get_mut(up as usize) {
                 up.exchange = None;
             }
-            if clean {
-                self.close_up(up);
-            } else {
-                self.abort_up(up);
-            }
+            self.abort_up(up);
         }
+        let status = self.exchanges[ex as usize].status;
         if !orphan && clean {
             if self.stream_of(down).is_some() {
                 self.client_eof(down);

@@ -1,6 +1,7 @@
 //! What the engine remembers of a connection and of an exchange. No behaviour lives here.
 
 use super::identity::Trace;
+use super::websocket::Socket;
 use super::wheel::Deadline;
 use crate::audit::record::ExchangeId;
 use crate::coding::Decoder;
@@ -15,7 +16,7 @@ use crate::revision::Revision;
 use crate::time::Instant;
 use crate::tls;
 use smallvec::SmallVec;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub mod pause {
     pub const PEER: u8 = 1;
     /// Input is kept that cannot be used yet (pipelined request, body before its upstream).
     pub const KEPT: u8 = 2;
+    /// A message waits for its verdict, and everything behind it.
+    pub const JUDGED: u8 = 4;
 }
 
 /// What is spoken on a client's connection.
@@ -129,6 +132,71 @@ pub struct Up {
     pub flushing: bool,
 }
 
+impl Down {
+    /// A place where nothing has happened yet.
+    pub fn new(wire: DownWire, revision: Arc<Revision>, peer: Peer, deadline: Deadline) -> Down {
+        Down {
+            wire,
+            tls: None,
+            hello: false,
+            asked: None,
+            goodbye: false,
+            early: false,
+            local: None,
+            server: Server::default(),
+            kept: Vec::new(),
+            exchange: None,
+            revision,
+            ip_text: text_of(peer.ip),
+            peer,
+            pauses: 0,
+            write_blocked: false,
+            deadline,
+            served: 0,
+            proxy_header: false,
+            read_closed: false,
+            deferred: false,
+            unread: false,
+            closing: false,
+            head_begun: None,
+            sent: false,
+            flushing: false,
+        }
+    }
+}
+
+impl Up {
+    /// A place for `exchange` at an endpoint, on which nothing was sent yet.
+    pub fn new(wire: UpWire, exchange: u32, endpoint: u64, max_head: usize, deadline: Deadline) -> Up {
+        Up {
+            wire,
+            tls: None,
+            greeting: Duration::ZERO,
+            goodbye: false,
+            opening: false,
+            client: Client::default(),
+            kept: Vec::new(),
+            exchange: Some(exchange),
+            endpoint,
+            max_head,
+            pauses: 0,
+            write_blocked: false,
+            deadline,
+            connected: false,
+            closing: false,
+            read_closed: false,
+            served: 0,
+            http2: None,
+            flushing: false,
+        }
+    }
+}
+
+/// An address as forwarding fields carry it.
+pub fn text_of(ip: IpAddr) -> SmallVec<[u8; 40]> {
+    SmallVec::from_slice(ip.to_string().as_bytes())
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
     /// Collecting the request body for the guard.
@@ -208,6 +276,8 @@ pub struct Exchange {
     pub orphan: bool,
     pub up: Option<u32>,
     pub head: RequestHead,
+    /// An upgrade to WebSocket.
+    pub socket: Option<Box<Socket>>,
     /// A connection of a TCP route, not a request.
     pub raw: bool,
     /// The request came as 0-RTT data.

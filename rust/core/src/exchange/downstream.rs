@@ -12,6 +12,7 @@ use crate::observe::Counter;
 use crate::policy::{Answer, Flow, RequestCx};
 use crate::proxy_protocol::{self, Header};
 use crate::route::Found;
+use crate::websocket::Side;
 use std::sync::Arc;
 
 /// Pipelined input kept while an exchange is under way; beyond it the client is not read.
@@ -180,6 +181,12 @@ impl Engine {
                             self.spare.extend(fresh);
                             let base = at - used;
                             self.request_data(id, input, base + range.start..base + range.end, direct);
+                            self.pieces += 1;
+                            if self.pieces >= super::PIECES_AT_ONCE {
+                                // A body of tiny chunks: others have their turn first.
+                                self.defer(id);
+                                return at;
+                            }
                         }
                         RequestEvent::End => {
                             self.spare.extend(fresh);
@@ -203,7 +210,7 @@ impl Engine {
                 if let Header::Proxied { ip, port } = header {
                     down.peer.ip = crate::config::ipnet_text::canonical(ip);
                     down.peer.port = port;
-                    down.ip_text = super::text_of(down.peer.ip);
+                    down.ip_text = super::connection::text_of(down.peer.ip);
                     let plan = &down.revision.entrypoints[down.peer.entrypoint as usize];
                     down.peer.trusted = plan.trusted_peers.iter().any(|net| net.contains(down.peer.ip));
                 }
@@ -411,6 +418,9 @@ impl Engine {
 
     /// Policies and plugins let the request pass.
     pub(super) fn after_policies(&mut self, ex: u32) {
+        if self.exchanges[ex as usize].head.upgrade && !self.open_socket(ex) {
+            return;
+        }
         if self.judges_request(ex) {
             self.exchanges[ex as usize].stage = Stage::Judging;
             self.ask_for_body(ex);
@@ -526,12 +536,16 @@ impl Engine {
         let exchange = &self.exchanges[ex as usize];
         if exchange.stage == Stage::Tunnel {
             let down = &self.downs[id as usize];
-            if down.tls.is_some() && !down.goodbye {
+            let forged = down.tls.is_some() && !down.goodbye;
+            if let Some(after) = self.socket_eof(ex, Side::Client) {
+                return after;
+            }
+            if forged {
                 // RFC 8446 §6.1: an end that TLS does not vouch for may be anybody's.
                 self.tunnel_cut(ex);
                 return AfterEof::Close;
             }
-            if let Some(up) = exchange.up {
+            if let Some(up) = self.exchanges[ex as usize].up {
                 if self.ups[up as usize].read_closed {
                     self.tunnel_end(ex);
                     return AfterEof::Close;
@@ -563,6 +577,10 @@ impl Engine {
     pub(super) fn tunnel_to_up(&mut self, ex: u32, input: &[u8], at: usize, direct: bool) {
         let exchange = &mut self.exchanges[ex as usize];
         exchange.request_bytes += (input.len() - at) as u64;
+        if self.socket_data(ex, Side::Client, input, at..input.len(), direct) {
+            return;
+        }
+        let exchange = &self.exchanges[ex as usize];
         if let Some(up) = exchange.up {
             self.up_bytes(up, input, at..input.len(), direct);
         }

@@ -10,6 +10,7 @@ use crate::http1::write::Framing;
 use crate::message::{BodyLength, Fields, Method};
 use crate::observe::{Counter, Served};
 use crate::policy::EndCx;
+use crate::websocket::Side;
 use smallvec::SmallVec;
 use std::time::Duration;
 
@@ -164,7 +165,12 @@ impl Engine {
         match exchange.stage {
             // The answer is complete and recorded; only its release was outstanding.
             Stage::AwaitOutcome => return,
-            Stage::Tunnel => return self.tunnel_cut(ex),
+            Stage::Tunnel => {
+                if !self.socket_gone(ex, Side::Client) {
+                    self.tunnel_cut(ex);
+                }
+                return;
+            }
             _ => {}
         }
         exchange.code = Some(Code::ClientClosed);

@@ -199,7 +199,13 @@ impl Engine {
         }
     }
 
-    fn note_findings(&mut self, ex: u32, ruleset: Option<Arc<Ruleset>>, findings: &[Finding], response: bool) {
+    pub(super) fn note_findings(
+        &mut self,
+        ex: u32,
+        ruleset: Option<Arc<Ruleset>>,
+        findings: &[Finding],
+        response: bool,
+    ) {
         let Some(ruleset) = ruleset else { return };
         for finding in findings {
             let counter = match finding.action {

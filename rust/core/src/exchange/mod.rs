@@ -34,6 +34,7 @@ mod judge;
 mod ledger;
 mod mux;
 mod plugin;
+mod pooling;
 mod secure;
 mod session;
 mod tcp;
@@ -41,6 +42,7 @@ mod tcp;
 mod tests;
 mod timeout;
 mod upstream;
+mod websocket;
 mod wheel;
 
 pub use action::{Action, ConnId};
@@ -59,7 +61,6 @@ use connection::{pause, Deadlines, Down, DownWire, Exchange, Up};
 use identity::Entropy;
 use ledger::Ledger;
 use slab::Slab;
-use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -71,6 +72,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Requests begun in one callback. One read may hold thousands that are answered here at once; the rest wait
 /// for the tick, so that no connection holds the loop.
 const BEGUN_AT_ONCE: u32 = 128;
+
+/// Pieces of bodies taken in one callback: one read may hold tens of thousands of chunks.
+const PIECES_AT_ONCE: u32 = 2048;
 
 /// One worker's data plane.
 pub struct Engine {
@@ -96,6 +100,12 @@ pub struct Engine {
     mux: mux::Muxes,
     /// Entries of `downs` that are streams.
     streams: usize,
+    /// Upgrades (HTTP/2 connection, exchange, serial) whose endpoint has not said yet whether it takes such.
+    unsettled: Vec<(u32, u32, u64)>,
+    /// Exchanges with messages whose judging goes on at the tick.
+    unjudged: Vec<(u32, u64)>,
+    /// What a relay has asked for.
+    outs: Vec<crate::websocket::Out>,
     /// Connections of TCP routes that were just accepted.
     opened: Vec<u32>,
     /// Connections whose session has something to tell.
@@ -129,6 +139,8 @@ pub struct Engine {
     deferred: Vec<u32>,
     /// Requests begun in this callback.
     begun: u32,
+    /// Pieces of bodies taken in this callback.
+    pieces: u32,
     /// Exchanges with held bytes that may go out when the callback ends.
     held: Vec<(u32, u64)>,
     draining: bool,
@@ -163,6 +175,9 @@ impl Engine {
             pool: Pool::default(),
             mux: mux::Muxes::default(),
             streams: 0,
+            unsettled: Vec::new(),
+            unjudged: Vec::new(),
+            outs: Vec::new(),
             opened: Vec::new(),
             dirty: Vec::new(),
             unflushed: Vec::new(),
@@ -190,6 +205,7 @@ impl Engine {
             ready: Vec::new(),
             deferred: Vec::new(),
             begun: 0,
+            pieces: 0,
             held: Vec::new(),
             draining: false,
             last_tick: None,
@@ -258,33 +274,9 @@ impl Engine {
         let tls = tls.map(|plan| Box::new(tls::Server::new(plan, now.wall_ns / 1_000_000_000)));
         let wire = if plan.http2_enabled { DownWire::Undecided } else { DownWire::Http1 };
         let bytes = plan.tcp && tls.is_none() && !hello && !proxy_header;
-        let mut down = Box::new(Down {
-            wire,
-            tls,
-            hello,
-            asked: None,
-            goodbye: false,
-            early: false,
-            local,
-            server: Default::default(),
-            kept: Vec::new(),
-            exchange: None,
-            revision: self.revision.clone(),
-            peer: Peer { ip, port, entrypoint: index, trusted, tls: None },
-            ip_text: text_of(ip),
-            pauses: 0,
-            write_blocked: false,
-            deadline: self.downs_left.take(id),
-            served: 0,
-            proxy_header,
-            read_closed: false,
-            deferred: false,
-            unread: false,
-            closing: false,
-            head_begun: None,
-            sent: false,
-            flushing: false,
-        });
+        let peer = Peer { ip, port, entrypoint: index, trusted, tls: None };
+        let down = Down::new(wire, self.revision.clone(), peer, self.downs_left.take(id));
+        let mut down = Box::new(Down { tls, hello, local, proxy_header, ..down });
         // A new connection must say something within the head deadline.
         self.wheel.set(&mut down.deadline, now.mono + wait, Timer::Down(id));
         entry.insert(down);
@@ -376,6 +368,7 @@ impl Engine {
             }
         }
         self.drain_sessions();
+        self.drain_sockets();
         self.settle();
     }
 
@@ -454,13 +447,9 @@ impl Engine {
             } else if let Some((ex, serial)) = self.held.pop() {
                 self.flush_held(ex, serial);
             } else {
-                self.begun = 0;
+                (self.begun, self.pieces) = (0, 0);
                 return;
             }
         }
     }
-}
-
-fn text_of(ip: IpAddr) -> SmallVec<[u8; 40]> {
-    SmallVec::from_slice(ip.to_string().as_bytes())
 }

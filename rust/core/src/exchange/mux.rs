@@ -10,6 +10,7 @@ use super::{Action, ConnId, Engine};
 use crate::error::Code;
 use crate::http2::{self, ClientEvent};
 use crate::observe::Counter;
+use crate::websocket::Side;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -120,6 +121,7 @@ impl Engine {
             let Some(event) = session.next(&mut self.response) else { return };
             match event {
                 ClientEvent::Ready => self.mux_ready(id),
+                ClientEvent::Settled => self.open_sockets(id),
                 ClientEvent::Interim { owner } => {
                     if let Some(ex) = self.ups.get(owner as usize).and_then(|up| up.exchange) {
                         self.interim(ex);
@@ -155,6 +157,8 @@ impl Engine {
                         } else {
                             self.answer_end(ex);
                         }
+                    } else {
+                        self.end_place(owner);
                     }
                 }
                 ClientEvent::Reset { owner, unprocessed } => {
@@ -181,9 +185,12 @@ impl Engine {
     }
 
     fn place_failed(&mut self, id: u32, code: Code, failure: Failure) {
-        let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return };
+        let Some(ex) = self.ups.get(id as usize).and_then(|up| up.exchange) else { return self.end_place(id) };
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
-            return self.tunnel_cut(ex);
+            if !self.socket_gone(ex, Side::Upstream) {
+                self.tunnel_cut(ex);
+            }
+            return;
         }
         self.attempt_failed(ex, code, failure);
     }
@@ -206,33 +213,25 @@ impl Engine {
 
     /// Gives the exchange a place on the connection and sends its request.
     pub(super) fn send_on(&mut self, ex: u32, parent: u32) {
+        if self.exchanges[ex as usize].socket.is_some() && !self.takes_sockets(ex, parent) {
+            return;
+        }
         let from = &mut self.ups[parent as usize];
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
         let (endpoint, max_head, served) = (from.endpoint, from.max_head, from.served);
         let id = self.ups.vacant_key() as u32;
-        self.ups.insert(Box::new(Up {
-            wire: UpWire::Stream { parent, stream: u32::MAX },
-            tls: None,
-            greeting: std::time::Duration::ZERO,
-            goodbye: false,
-            opening: false,
-            client: Default::default(),
-            kept: Vec::new(),
-            exchange: Some(ex),
-            endpoint,
-            max_head,
-            pauses: 0,
-            write_blocked: false,
-            deadline: self.ups_left.take(id),
-            connected: true,
-            closing: false,
-            read_closed: false,
-            served: served - 1,
-            http2: None,
-            flushing: false,
-        }));
+        let wire = UpWire::Stream { parent, stream: u32::MAX };
+        let place = Up::new(wire, ex, endpoint, max_head, self.ups_left.take(id));
+        self.ups.insert(Box::new(Up { connected: true, served: served - 1, ..place }));
         self.send(ex, id);
+    }
+
+    /// A tunnel's place whose exchange is over has ended on the endpoint's side, too.
+    fn end_place(&mut self, id: u32) {
+        if self.ups.get(id as usize).is_some_and(|up| up.closing && matches!(up.wire, UpWire::Stream { .. })) {
+            self.remove_place(id);
+        }
     }
 
     /// Takes a place off its connection; a stream that is not complete both ways is reset.
@@ -262,7 +261,7 @@ impl Engine {
             self.send_on(ex, id);
         }
         let Some(UpWire::Http2(session)) = self.ups.get(id as usize).map(|up| &up.wire) else { return };
-        if session.streams() == 0 {
+        if session.streams() == 0 && !self.unsettled.iter().any(|waiting| waiting.0 == id) {
             if session.is_draining() {
                 return self.close_up(id);
             }
@@ -285,6 +284,7 @@ impl Engine {
         if let Some(mux) = self.mux.get_mut(&endpoint) {
             mux.open.retain(|other| *other != id);
         }
+        self.lose_unsettled(id);
         for place in owners {
             // Used before and closed without a byte of the answer: as a kept HTTP/1 connection may be.
             let place_of = &self.ups[place as usize];

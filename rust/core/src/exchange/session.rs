@@ -143,33 +143,9 @@ impl Engine {
         let from = &mut self.downs[parent as usize];
         from.served += 1;
         self.wheel.clear(&mut from.deadline);
-        let place = Box::new(Down {
-            wire: DownWire::Stream { parent, stream },
-            tls: None,
-            hello: false,
-            asked: None,
-            goodbye: false,
-            early: from.early,
-            local: from.local,
-            server: Default::default(),
-            kept: Vec::new(),
-            exchange: None,
-            revision: from.revision.clone(),
-            peer: from.peer.clone(),
-            ip_text: from.ip_text.clone(),
-            pauses: 0,
-            write_blocked: false,
-            deadline: self.downs_left.take(id),
-            served: 0,
-            proxy_header: false,
-            read_closed: false,
-            deferred: false,
-            unread: false,
-            closing: false,
-            head_begun: None,
-            sent: false,
-            flushing: false,
-        });
+        let (revision, peer, early, local) = (from.revision.clone(), from.peer.clone(), from.early, from.local);
+        let place = Down::new(DownWire::Stream { parent, stream }, revision, peer, self.downs_left.take(id));
+        let place = Box::new(Down { early, local, ..place });
         let plan = &from.revision.entrypoints[from.peer.entrypoint as usize];
         let last = self.draining || (plan.max_requests > 0 && from.served >= plan.max_requests);
         self.downs.insert(place);

@@ -42,6 +42,7 @@ impl Engine {
                 Timer::Exchange(ex) => self.exchange_woken(ex, timer),
             }
         }
+        self.judge_on();
         self.begun = 0;
         for id in std::mem::take(&mut self.deferred) {
             if let Some(down) = self.downs.get_mut(id as usize) {
@@ -105,7 +106,9 @@ impl Engine {
         if down.write_blocked {
             // The client does not read its answer.
             self.meter.add(Counter::TimeoutBody, 1);
-            self.cut(ex, Code::ClientClosed);
+            if !self.socket_stalled(ex) {
+                self.cut(ex, Code::ClientClosed);
+            }
         } else if self.exchanges[ex as usize].request_complete {
             // The answer is what is waited for.
         } else if self.exchanges[ex as usize].up.is_some_and(|up| self.ups[up as usize].write_blocked) {
@@ -125,6 +128,9 @@ impl Engine {
         let Some(up) = self.ups.get_mut(id as usize) else { return };
         if !self.wheel.woken(&mut up.deadline, self.now.mono, timer) {
             return;
+        }
+        if up.closing && matches!(up.wire, UpWire::Stream { .. }) {
+            return self.remove_place(id);
         }
         if up.closing {
             return self.actions.push(Action::Abort(ConnId::Up(id)));
@@ -152,6 +158,7 @@ impl Engine {
         }
         let stage = self.exchanges[ex as usize].stage;
         match stage {
+            Stage::Tunnel if self.socket_drained(ex) => {}
             Stage::Tunnel => self.tunnel_end(ex),
             Stage::Sending => {
                 self.meter.add(Counter::TimeoutFirstByte, 1);
@@ -193,6 +200,7 @@ impl Engine {
                     self.refuse(ex, Code::NoEndpoint, Some("no connection came free in time"));
                 }
                 Stage::AwaitIntent | Stage::AwaitOutcome => self.not_durable(ex, serial),
+                Stage::Tunnel => self.socket_woken(ex),
                 _ => {}
             }
         }

@@ -13,10 +13,8 @@ use crate::message::{BodyLength, Known, Method, Scheme};
 use crate::observe::{attempt_span, Called, Counter};
 use crate::revision::Revision;
 use crate::tls;
+use crate::websocket::Side;
 use std::time::Duration;
-
-/// How long a closed connection may take to swallow what was written to it.
-const UNWRITTEN: Duration = Duration::from_secs(30);
 
 /// How an attempt came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,27 +145,9 @@ impl Engine {
             self.mux_asked(endpoint.key);
         }
         let up = self.ups.vacant_key() as u32;
-        self.ups.insert(Box::new(Up {
-            wire: UpWire::Http1,
-            http2: (http2 || tls.is_some()).then(|| service.http2_limits()),
-            tls,
-            greeting: timeout,
-            goodbye: false,
-            opening: http2,
-            client: Default::default(),
-            kept: Vec::new(),
-            exchange: Some(ex),
-            endpoint: endpoint.key,
-            max_head: service.max_head,
-            pauses: 0,
-            write_blocked: false,
-            deadline: self.ups_left.take(up),
-            connected: false,
-            closing: false,
-            read_closed: false,
-            served: 0,
-            flushing: false,
-        }));
+        let limits = (http2 || tls.is_some()).then(|| service.http2_limits());
+        let place = Up::new(UpWire::Http1, ex, endpoint.key, service.max_head, self.ups_left.take(up));
+        self.ups.insert(Box::new(Up { http2: limits, tls, greeting: timeout, opening: http2, ..place }));
         self.exchanges[ex as usize].up = Some(up);
         self.meter.add(Counter::UpstreamConnects, 1);
         self.actions.push(Action::Connect { up, address: endpoint.address.clone(), timeout });
@@ -320,6 +300,12 @@ impl Engine {
         let trace = identity::Trace { span_id: attempt_span(exchange.trace.span_id), ..exchange.trace }.traceparent();
         let ip = down.map(|down| &down.ip_text[..]);
         if let UpWire::Stream { parent, .. } = self.ups[id as usize].wire {
+            let exchange = &mut self.exchanges[ex as usize];
+            if exchange.socket.is_none() {
+                // HTTP/2 knows no other upgrade; the request stands without it (RFC 9110 §7.8).
+                exchange.head.upgrade = false;
+            }
+            let exchange = &self.exchanges[ex as usize];
             let end = exchange.request_complete && exchange.body.is_empty() && !exchange.head.upgrade;
             let Some(UpWire::Http2(session)) = self.ups.get_mut(parent as usize).map(|up| &mut up.wire) else { return };
             let opened = session.open(id, &exchange.head, &host, end, |add| {
@@ -587,11 +573,14 @@ impl Engine {
             return AfterEof::KeepOpen;
         }
         if self.exchanges[ex as usize].stage == Stage::Tunnel {
+            up.read_closed = true;
+            if let Some(after) = self.socket_eof(ex, Side::Upstream) {
+                return after;
+            }
             if forged {
                 self.tunnel_cut(ex);
                 return AfterEof::Close;
             }
-            up.read_closed = true;
             let down = self.exchanges[ex as usize].down;
             if self.downs.get(down as usize).is_some_and(|d| d.read_closed) {
                 self.tunnel_end(ex);
@@ -630,7 +619,10 @@ impl Engine {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.up = None;
             if exchange.stage == Stage::Tunnel {
-                return self.tunnel_cut(ex);
+                if !self.socket_gone(ex, Side::Upstream) {
+                    self.tunnel_cut(ex);
+                }
+                return;
             }
             // Without an end of stream first this was a reset, even to an answer that ends with the connection.
             self.attempt_failed(ex, Code::UpstreamReset, lost_race(&up));
@@ -734,124 +726,6 @@ impl Engine {
             code,
             duration_ns: self.now.mono.since(since).as_nanos() as u64,
         });
-    }
-
-    /// Parts the exchange from its upstream connection, which is not used again.
-    pub(super) fn drop_upstream(&mut self, ex: u32) {
-        let exchange = &mut self.exchanges[ex as usize];
-        if let Some(id) = exchange.up.take() {
-            if let Some(up) = self.ups.get_mut(id as usize) {
-                up.exchange = None;
-                match up.wire {
-                    UpWire::Stream { .. } => return self.remove_place(id),
-                    // Still being greeted: it will serve whoever waits, or the next.
-                    UpWire::Http2(_) => return,
-                    UpWire::Http1 if up.opening && up.tls.as_ref().is_none_or(|t| t.is_handshaking()) => return,
-                    UpWire::Http1 => {}
-                }
-                self.abort_up(id);
-            }
-        }
-    }
-
-    /// The connection carried a complete exchange and is free.
-    pub(super) fn release_up(&mut self, id: u32) {
-        let Some(up) = self.ups.get_mut(id as usize) else { return };
-        up.exchange = None;
-        if matches!(up.wire, UpWire::Stream { .. }) {
-            return self.remove_place(id);
-        }
-        self.wheel.clear(&mut up.deadline);
-        // One whose end was seen while its answer was shown to plugins is complete, and spent.
-        if up.client.reusable() && up.kept.is_empty() && !up.read_closed && !up.closing {
-            self.pause_up(id, pause::PEER, false);
-            self.idle_up(id);
-        } else {
-            self.close_up(id);
-        }
-    }
-
-    /// Gives a usable connection to whoever waits for one, or to the pool.
-    fn idle_up(&mut self, id: u32) {
-        let endpoint = self.ups[id as usize].endpoint;
-        if let Some((ex, service, index)) = self.next_waiter(endpoint) {
-            self.meter.add(Counter::PoolReuse, 1);
-            let Some(revision) = self.exchanges[ex as usize].revision.clone() else { return };
-            self.begin_attempt(ex, &revision.services[service as usize], index);
-            return self.send(ex, id);
-        }
-        let (max_idle, timeout) = self.revision.pooling(endpoint);
-        let expires = self.now.mono + timeout;
-        if let Some(evicted) = self.pool.put(endpoint, id, expires, max_idle) {
-            self.close_up(evicted);
-        }
-        if let Some(up) = self.ups.get_mut(id as usize).filter(|up| !up.closing) {
-            self.wheel.set(&mut up.deadline, expires, Timer::Up(id));
-        }
-    }
-
-    /// The exchange that has waited longest for this endpoint and still does: with its service and endpoint.
-    pub(super) fn next_waiter(&mut self, endpoint: u64) -> Option<(u32, u32, u32)> {
-        while let Some((ex, serial)) = self.pool.next_waiter(endpoint) {
-            let exchange = self.exchanges.get(ex as usize);
-            let Some(exchange) = exchange.filter(|e| e.serial == serial && e.stage == Stage::Connecting) else {
-                continue;
-            };
-            let revision = exchange.revision.as_ref()?;
-            let service = exchange.route.and_then(|r| revision.routes[r as usize].service);
-            if let (Some(service), Some(index)) = (service, exchange.endpoint) {
-                return Some((ex, service, index));
-            }
-        }
-        None
-    }
-
-    /// A connection slot of this endpoint came free: whoever waits picks again.
-    ///
-    /// One that picks another endpoint leaves the slot to the next.
-    fn wake_waiting(&mut self, endpoint: u64) {
-        let open = self.pool.open_count(endpoint);
-        for _ in 0..self.pool.waiting_count(endpoint) {
-            let Some((ex, _, _)) = self.next_waiter(endpoint) else { return };
-            self.connect(ex);
-            if self.pool.open_count(endpoint) > open {
-                return;
-            }
-        }
-    }
-
-    /// Ends an endpoint's side at once.
-    pub(super) fn abort_up(&mut self, id: u32) {
-        let Some(up) = self.ups.get_mut(id as usize) else { return };
-        if matches!(up.wire, UpWire::Stream { .. }) {
-            return self.remove_place(id);
-        }
-        if up.connected && !up.closing {
-            up.closing = true;
-            self.wheel.clear(&mut up.deadline);
-            self.actions.push(Action::Abort(ConnId::Up(id)));
-        }
-    }
-
-    pub(super) fn close_up(&mut self, id: u32) {
-        if let Some(up) = self.ups.get_mut(id as usize) {
-            if matches!(up.wire, UpWire::Stream { .. }) {
-                return self.remove_place(id);
-            }
-            if up.exchange.is_none() {
-                self.pool.remove(up.endpoint, id);
-            }
-            if !up.closing && up.connected {
-                up.closing = true;
-                if std::mem::take(&mut up.opening) {
-                    let endpoint = up.endpoint;
-                    self.mux_settled(endpoint);
-                }
-                let up = &mut self.ups[id as usize];
-                self.wheel.set(&mut up.deadline, self.now.mono + UNWRITTEN, Timer::Up(id));
-                self.actions.push(Action::Close(ConnId::Up(id)));
-            }
-        }
     }
 }
 

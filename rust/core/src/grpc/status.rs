@@ -79,7 +79,9 @@ impl Status {
             Code::RequestTimeout | Code::UpstreamTimeout => Status::DeadlineExceeded,
             Code::HeadTooLarge | Code::BodyTooLarge | Code::UpstreamTooLarge => Status::ResourceExhausted,
             Code::RateLimited | Code::ConcurrencyLimited => Status::ResourceExhausted,
-            Code::NotImplemented | Code::VersionNotSupported | Code::MethodNotAllowed => Status::Unimplemented,
+            Code::NotImplemented | Code::UpgradeRequired | Code::VersionNotSupported | Code::MethodNotAllowed => {
+                Status::Unimplemented
+            }
             Code::ExpectationFailed => Status::FailedPrecondition,
             Code::Forbidden | Code::GuardBlocked => Status::PermissionDenied,
             Code::BadUpstream | Code::PluginFailed => Status::Internal,

@@ -66,6 +66,8 @@ pub enum ClientEvent {
     /// Requests may be sent. The endpoint's own limits may come later: what is beyond them is refused, and said to be
     /// unprocessed.
     Ready,
+    /// The endpoint has said what it takes: [`Client::extended`] is known.
+    Settled,
     /// The connection is over.
     Closed,
 }
@@ -107,6 +109,10 @@ pub struct Client {
     most: u32,
     /// The endpoint takes no new requests.
     draining: bool,
+    /// [`ClientEvent::Settled`] was told.
+    settled: bool,
+    /// The connection has ended; what streams had got before is still to be told.
+    over: bool,
 }
 
 const SESSION: u32 = u32::MAX;
@@ -140,6 +146,8 @@ impl Client {
             blocked: false,
             most: limits.streams,
             draining: false,
+            settled: false,
+            over: false,
         }
     }
 
@@ -174,6 +182,14 @@ impl Client {
         self.draining = true;
     }
 
+    /// Whether the endpoint takes extended CONNECT (RFC 8441 §3); `None` while it has not said.
+    pub fn extended(&self) -> Option<bool> {
+        match &self.state {
+            State::Open { sender, .. } if self.settled => Some(sender.is_extended_connect_protocol_enabled()),
+            _ => None,
+        }
+    }
+
     /// No request will be sent on it any more.
     pub fn is_draining(&self) -> bool {
         self.draining || matches!(self.state, State::Closed)
@@ -191,8 +207,9 @@ impl Client {
         self.ready.is_empty()
     }
 
-    /// Sends a request's head: `authority` as `:authority`, then the fields and the lines that `extra` adds. Returns
-    /// the stream's number; `None`: it cannot be sent here.
+    /// Sends a request's head: `authority` as `:authority`, then the fields and the lines that `extra` adds. An upgrade
+    /// is asked for as RFC 8441 has it, where [`Client::extended`] says so. Returns the stream's number; `None`: it
+    /// cannot be sent here.
     pub fn open(
         &mut self,
         owner: u32,
@@ -204,7 +221,12 @@ impl Client {
         let State::Open { sender, .. } = &mut self.state else { return None };
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
-        *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+        if head.upgrade {
+            *request.method_mut() = Method::CONNECT;
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        } else {
+            *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+        }
         let scheme = if head.scheme == Scheme::Https { "https" } else { "http" };
         *request.uri_mut() = Uri::builder()
             .scheme(scheme)
@@ -214,6 +236,9 @@ impl Client {
             .ok()?;
         convert::append_all(request.headers_mut(), &head.fields);
         request.headers_mut().remove(http::header::HOST);
+        if head.upgrade {
+            request.headers_mut().remove(http::header::SEC_WEBSOCKET_KEY);
+        }
         extra(&mut |name, value| convert::append(request.headers_mut(), name, value));
         let (answer, stream) = sender.send_request(request, end).ok()?;
         let entry = self.streams.vacant_entry();
@@ -262,11 +287,25 @@ impl Client {
                     Some(ClientEvent::Closed)
                 }
             },
+            State::Open { .. } if self.over => {
+                if !self.ready.is_empty() {
+                    self.session.ring();
+                    return None;
+                }
+                self.state = State::Closed;
+                Some(ClientEvent::Closed)
+            }
             State::Open { connection, .. } => match Pin::new(connection.as_mut()).poll(&mut cx) {
-                Poll::Pending => None,
+                Poll::Pending => {
+                    let news = self.meter.settled && !std::mem::replace(&mut self.settled, true);
+                    news.then_some(ClientEvent::Settled)
+                }
                 Poll::Ready(_) => {
-                    self.state = State::Closed;
-                    Some(ClientEvent::Closed)
+                    // An answer may have come whole right before.
+                    (self.over, self.draining) = (true, true);
+                    self.streams.iter().for_each(|(_, stream)| stream.bell.ring());
+                    self.session.ring();
+                    None
                 }
             },
         }

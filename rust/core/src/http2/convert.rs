@@ -41,11 +41,7 @@ pub fn request(
         check_field(name, value)?;
         let known = Known::of(name);
         match known {
-            Known::ContentLength => {
-                if length.replace(content_length(value)?).is_some() {
-                    return Err(Violation::bad("more than one Content-Length"));
-                }
-            }
+            Known::ContentLength => only(&mut length, value)?,
             Known::Host => {
                 let named = parts.uri.authority().map(|a| a.as_str().as_bytes());
                 if !head.host.is_empty() || named.is_some_and(|a| !a.eq_ignore_ascii_case(value)) {
@@ -95,8 +91,9 @@ pub fn request(
         Some(n) => BodyLength::Exact(n),
         None => BodyLength::Streamed,
     };
+    // Without :authority the `http` crate keeps no scheme.
     let scheme = parts.uri.scheme_str().unwrap_or_default().as_bytes();
-    if tunnel.is_none() && !scheme.first().is_some_and(u8::is_ascii_alphabetic) {
+    if parts.uri.authority().is_some() && !scheme.first().is_some_and(u8::is_ascii_alphabetic) {
         return Err(Violation::bad("malformed :scheme"));
     }
     let target = parts.uri.path_and_query().map_or("", |t| t.as_str());
@@ -119,11 +116,7 @@ pub fn response(parts: &response::Parts, end: bool, to_head: bool, head: &mut Re
         check_field(name, value)?;
         let known = Known::of(name);
         match known {
-            Known::ContentLength => {
-                if length.replace(content_length(value)?).is_some() {
-                    return Err(Violation::bad("more than one Content-Length"));
-                }
-            }
+            Known::ContentLength => only(&mut length, value)?,
             _ if is_connection_field(known) => return Err(Violation::bad("connection field in HTTP/2")),
             Known::Te | Known::Trailer => {}
             Known::Other if shadows_known(name) => {}
@@ -177,6 +170,14 @@ pub fn append_all(map: &mut HeaderMap, fields: &Fields) {
         if !is_connection_field(known) {
             append(map, name, value);
         }
+    }
+}
+
+/// A length that is said once.
+fn only(length: &mut Option<u64>, value: &[u8]) -> Result<(), Violation> {
+    match length.replace(content_length(value)?) {
+        None => Ok(()),
+        Some(_) => Err(Violation::bad("more than one Content-Length")),
     }
 }
 

@@ -31,12 +31,28 @@ pub struct Meter {
     skip: usize,
     header: [u8; HEADER],
     seen: usize,
+    /// The header of the peer's SETTINGS has come.
+    announced: bool,
+    /// They have come whole.
+    pub settled: bool,
 }
 
 impl Meter {
     /// `skip` bytes come before the first frame.
     pub fn new(allowance: Allowance, skip: usize, now: Instant) -> Meter {
-        Meter { allowance, began: now, resets: 0, finished: 0, idle: 0, busy: 0, skip, header: [0; HEADER], seen: 0 }
+        Meter {
+            allowance,
+            began: now,
+            resets: 0,
+            finished: 0,
+            idle: 0,
+            busy: 0,
+            skip,
+            header: [0; HEADER],
+            seen: 0,
+            announced: false,
+            settled: false,
+        }
     }
 
     /// A request was answered to its end.
@@ -70,6 +86,7 @@ impl Meter {
                 self.frame();
             }
         }
+        self.settled |= self.announced && self.skip == 0;
         self.resets <= self.allowance.resets.saturating_add(self.finished)
             && self.idle <= self.allowance.idle_frames.saturating_add(self.busy)
     }
@@ -78,6 +95,8 @@ impl Meter {
         let [a, b, c, kind, flags, ..] = self.header;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.skip = length;
+        self.settled |= self.announced;
+        self.announced |= kind == 4 && flags & 1 == 0;
         const END_STREAM: u8 = 1;
         match kind {
             0 if length > 0 || flags & END_STREAM != 0 => self.busy += 1,

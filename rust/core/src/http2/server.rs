@@ -100,6 +100,8 @@ pub struct Server {
     pub trailers: Fields,
     /// The transport takes no more: nothing is handed to the session.
     blocked: bool,
+    /// Why the session ends: the first reason given is the one told.
+    ending: Option<h2::Reason>,
     limits: HeadLimits,
 }
 
@@ -131,6 +133,7 @@ impl Server {
             meter: Meter::new(limits.allowance, super::PREFACE.len(), now),
             trailers: Fields::default(),
             blocked: false,
+            ending: None,
             limits: heads,
         }
     }
@@ -392,6 +395,7 @@ impl Server {
     /// The session ends now.
     pub fn go_away(&mut self, reason: h2::Reason) {
         if let State::Open(connection) = &mut self.state {
+            let reason = *self.ending.get_or_insert(reason);
             connection.abrupt_shutdown(reason);
             self.session.ring();
         }

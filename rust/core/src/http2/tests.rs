@@ -232,6 +232,23 @@ fn either_side_may_break_off() {
 }
 
 #[test]
+fn an_answer_right_before_the_end_of_its_connection_is_told_first() {
+    let mut pair = Pair::new(1 << 20);
+    pair.run();
+    pair.get(1, "/a");
+    pair.run();
+    let head = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
+    let data = b"\0\0\x02\0\x01\0\0\0\x01hi";
+    let goaway = b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\0";
+    pair.client.feed(&[&head[..], data, goaway].concat(), Instant(0));
+    pair.told.clear();
+    while let Some(event) = pair.client.next(&mut pair.response) {
+        pair.told.push(format!("{event:?}").split([' ', '{']).next().unwrap_or_default().to_owned());
+    }
+    assert_eq!(pair.told, ["Head", "Data", "End", "Closed"]);
+}
+
+#[test]
 fn floods_end_the_session() {
     let mut pair = Pair::new(1 << 20);
     pair.run();
@@ -242,6 +259,16 @@ fn floods_end_the_session() {
     pair.server.output(&mut out);
     let goaway = out.windows(9).any(|w| w[3] == 7 && w[5..] == [0; 4]);
     assert!(goaway, "{out:?}");
+
+    // Closing the connection does not take the reason back.
+    let mut pair = Pair::new(1 << 20);
+    pair.run();
+    pair.server.feed(&ping.repeat(600), Instant(0));
+    pair.server.go_away(h2::Reason::NO_ERROR);
+    while pair.server.next(&mut pair.request).is_some() {}
+    out.clear();
+    pair.server.output(&mut out);
+    assert!(out.ends_with(&[0, 0, 0, 11]), "{out:?}");
 }
 
 #[test]

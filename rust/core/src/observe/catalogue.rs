@@ -37,6 +37,10 @@ catalogue! {
         TcpReceived = "pygate.tcp.io", "network.io.direction" = "receive"; "By", "Bytes of TCP routes, from and to clients.";
         TcpSent = "pygate.tcp.io", "network.io.direction" = "transmit"; "By", "Bytes of TCP routes, from and to clients.";
         FloodsStopped = "pygate.http2.floods"; "{connection}", "HTTP/2 connections ended because their peer flooded them.";
+        WebSocketReceived = "pygate.websocket.messages", "network.io.direction" = "receive"; "{message}", "WebSocket messages of routes that read them, from and to clients.";
+        WebSocketSent = "pygate.websocket.messages", "network.io.direction" = "transmit"; "{message}", "WebSocket messages of routes that read them, from and to clients.";
+        WebSocketBytesReceived = "pygate.websocket.io", "network.io.direction" = "receive"; "By", "Bytes of these messages, decompressed.";
+        WebSocketBytesSent = "pygate.websocket.io", "network.io.direction" = "transmit"; "By", "Bytes of these messages, decompressed.";
         TlsFull = "pygate.tls.handshakes", "pygate.tls.result" = "full"; "{handshake}", "TLS handshakes with clients by how they ended.";
         TlsResumed = "pygate.tls.handshakes", "pygate.tls.result" = "resumed"; "{handshake}", "TLS handshakes with clients by how they ended.";
         TlsFailed = "pygate.tls.handshakes", "pygate.tls.result" = "failed"; "{handshake}", "TLS handshakes with clients by how they ended.";

@@ -110,6 +110,9 @@ impl Server {
             }
             Err((error, mut alert)) => {
                 let _ = alert.write_all(&mut self.alert);
+                if self.alert.is_empty() {
+                    self.alert.extend(plain_alert(DECODE_ERROR));
+                }
                 Err(error.into())
             }
         }

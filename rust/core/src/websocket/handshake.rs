@@ -99,12 +99,7 @@ impl Opening {
             fields.append(EXTENSIONS, &value);
         }
         match via {
-            Via::Upgrade => {
-                let key = self.key.unwrap_or_else(|| make_key(entropy));
-                fields.set_known(Known::Upgrade, b"websocket");
-                fields.set(KEY, &key);
-                Some(key)
-            }
+            Via::Upgrade => Some(self.ask(fields, entropy)),
             Via::Connect => {
                 fields.remove_known(Known::Upgrade);
                 fields.remove(KEY);
@@ -113,9 +108,23 @@ impl Opening {
         }
     }
 
+    /// Asks by `Upgrade` and with a key, which is returned; whatever else the fields say stays.
+    pub fn ask(&self, fields: &mut Fields, entropy: [u8; 16]) -> Key {
+        let key = self.key.unwrap_or_else(|| make_key(entropy));
+        fields.set_known(Known::Upgrade, b"websocket");
+        fields.set(KEY, &key);
+        key
+    }
+
     /// Checks the answer that opens the connection – 101, or 2xx over HTTP/2 – against what was asked with `key`.
     /// Returns the compression agreed on; an error's words are for the record of a bad upstream.
     pub fn check(&self, fields: &Fields, key: Option<&Key>) -> Result<Option<Params>, &'static str> {
+        self.check_plain(fields, key)?;
+        accepted(fields.all(EXTENSIONS), &self.offers)
+    }
+
+    /// The same for a tunnel, where extensions are the two ends' business.
+    pub fn check_plain(&self, fields: &Fields, key: Option<&Key>) -> Result<(), &'static str> {
         if let Some(key) = key {
             if !fields.get_known(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket")) {
                 return Err("upgraded to something else");
@@ -130,7 +139,7 @@ impl Opening {
             Ok(Some(chosen)) if self.protocols.iter().any(|offered| offered == chosen) => {}
             _ => return Err("subprotocol that was not offered"),
         }
-        accepted(fields.all(EXTENSIONS), &self.offers)
+        Ok(())
     }
 
     /// Makes the fields of a checked answer what this client needs: `Upgrade` and `sec-websocket-accept` for its own

@@ -274,6 +274,16 @@ impl Relay {
         self.side(side).waiting.is_some()
     }
 
+    /// Whether `side` is ended.
+    pub fn is_closed(&self, side: Side) -> bool {
+        self.side(side).closed
+    }
+
+    /// Whether a close frame of `side` was read: that it says nothing more is in order.
+    pub fn said_close(&self, side: Side) -> bool {
+        self.side(side).close_got
+    }
+
     /// Whether both sides are ended.
     pub fn is_finished(&self) -> bool {
         self.client.closed && self.upstream.closed

@@ -11,18 +11,22 @@ use crate::time::Instant;
 const CALM: Allowance = Allowance { resets: 10_000, idle_frames: 1_000_000 };
 
 /// A client that speaks HTTP/2 to the engine.
-pub(super) struct Browser {
-    pub(super) session: Client,
-    pub(super) conn: ConnId,
-    pub(super) told: Vec<String>,
-    pub(super) response: ResponseHead,
+pub struct Browser {
+    pub session: Client,
+    pub conn: ConnId,
+    pub told: Vec<String>,
+    pub response: ResponseHead,
 }
 
 impl Browser {
-    pub(super) fn open(world: &mut World) -> Browser {
+    pub fn open(world: &mut World) -> Browser {
+        Browser::with_window(world, 65_535)
+    }
+
+    pub fn with_window(world: &mut World, stream_window: u32) -> Browser {
         let limits = ClientLimits {
             streams: 100,
-            stream_window: 65_535,
+            stream_window,
             connection_window: 1 << 20,
             max_head: 16 << 10,
             allowance: CALM,
@@ -35,7 +39,7 @@ impl Browser {
     }
 
     /// Carries bytes both ways until there are none.
-    pub(super) fn run(&mut self, world: &mut World) {
+    pub fn run(&mut self, world: &mut World) {
         loop {
             while let Some(event) = self.session.next(&mut self.response) {
                 let field = |name: &[u8]| {
@@ -80,31 +84,45 @@ impl Browser {
         stream
     }
 
-    pub(super) fn has(&self, line: &str) -> bool {
+    /// Extended CONNECT (RFC 8441).
+    pub fn websocket(&mut self, world: &mut World, owner: u32) -> u32 {
+        assert_eq!(self.session.extended(), Some(true));
+        let mut head = RequestHead { upgrade: true, ..RequestHead::default() };
+        head.target.parse(b"/ws", PathOptions::default()).expect("a path");
+        head.fields.append(b"sec-websocket-version", b"13");
+        let stream = self.session.open(owner, &head, b"h", false, |_| {}).expect("opened");
+        self.run(world);
+        stream
+    }
+
+    pub fn has(&self, line: &str) -> bool {
         self.told.iter().any(|t| t == line)
     }
 }
 
 /// An upstream that speaks HTTP/2.
-pub(super) struct Origin {
-    pub(super) session: Server,
-    pub(super) conn: ConnId,
-    pub(super) seen: Vec<String>,
-    pub(super) streams: Vec<u32>,
-    pub(super) request: RequestHead,
+pub struct Origin {
+    pub session: Server,
+    pub conn: ConnId,
+    pub seen: Vec<String>,
+    pub streams: Vec<u32>,
+    pub request: RequestHead,
+    /// Bytes of all requests.
+    pub bytes: Vec<u8>,
 }
 
 impl Origin {
-    pub(super) fn open(world: &mut World) -> Origin {
+    pub fn open(world: &mut World) -> Origin {
         let limits = ServerLimits { streams: 3, stream_window: 65_535, connection_window: 1 << 20, allowance: CALM };
         let conn = world.connected();
         let session = Server::new(limits, HeadLimits::default(), Instant(0));
-        let mut origin = Origin { session, conn, seen: Vec::new(), streams: Vec::new(), request: Default::default() };
+        let (seen, streams, request, bytes) = Default::default();
+        let mut origin = Origin { session, conn, seen, streams, request, bytes };
         origin.run(world);
         origin
     }
 
-    pub(super) fn run(&mut self, world: &mut World) {
+    pub fn run(&mut self, world: &mut World) {
         loop {
             while let Some(event) = self.session.next(&mut self.request) {
                 let text = match event {
@@ -114,7 +132,10 @@ impl Origin {
                         let method = self.request.method.as_str();
                         format!("{method} {}", String::from_utf8_lossy(self.request.target.as_bytes()))
                     }
-                    ServerEvent::Data { bytes, .. } => format!("={}", String::from_utf8_lossy(&bytes)),
+                    ServerEvent::Data { bytes, .. } => {
+                        self.bytes.extend_from_slice(&bytes);
+                        format!("={}", String::from_utf8_lossy(&bytes))
+                    }
                     ServerEvent::End { .. } => format!(".{}", self.session.trailers.len()),
                     ServerEvent::Reset { .. } => "!".into(),
                     ServerEvent::Sent { owner } => {
@@ -138,7 +159,19 @@ impl Origin {
         }
     }
 
-    pub(super) fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
+    /// Agrees to an extended CONNECT.
+    pub fn switch(&mut self, world: &mut World, number: usize) {
+        let head = ResponseHead { status: 200, ..ResponseHead::default() };
+        self.session.head(self.streams[number], &head, |_| {});
+        self.say(world, number, b"");
+    }
+
+    pub fn say(&mut self, world: &mut World, number: usize, bytes: &[u8]) {
+        self.session.data(self.streams[number], bytes);
+        self.run(world);
+    }
+
+    pub fn answer(&mut self, world: &mut World, number: usize, body: &[u8], trailers: &[(&[u8], &[u8])]) {
         let head = ResponseHead { status: 200, ..ResponseHead::default() };
         let mut fields = Fields::default();
         for (name, value) in trailers {
@@ -152,7 +185,7 @@ impl Origin {
     }
 }
 
-pub(super) fn h2_upstream(more: &str) -> World {
+pub fn h2_upstream(more: &str) -> World {
     World::with("connect_timeout = \"1s\"", "connect_timeout = \"1s\"\nprotocol = \"http2\"", more)
 }
 
@@ -440,5 +473,28 @@ fn what_the_client_may_ask_is_never_the_endpoints_fault() {
     assert_eq!(origin.seen, ["GET /q?a=%3Cb%3E%7C%22c%22"]);
     origin.answer(&mut world, 0, b"x", &[]);
     assert!(world.take(client).contains("200 OK"));
+    world.assert_at_rest();
+}
+
+#[test]
+fn answers_that_get_no_window_are_given_up_whatever_their_size() {
+    let mut world = World::base();
+    let mut browser = Browser::with_window(&mut world, 0);
+    for (owner, size) in [(1, 5), (2, 300_000), (3, 20_000)] {
+        browser.get(&mut world, owner, "/a");
+        let up = match world.side(world.newest()).open() {
+            true => world.newest(),
+            false => world.connected(),
+        };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+        world.send(up, [head.as_bytes(), &vec![b'x'; size]].concat());
+    }
+    browser.run(&mut world);
+    assert_eq!(browser.told.iter().filter(|t| t.contains('=')).count(), 0);
+    world.seconds(4.0);
+    browser.run(&mut world);
+    for owner in 1..4 {
+        assert!(browser.has(&format!("{owner}!")), "{:?}", browser.told);
+    }
     world.assert_at_rest();
 }

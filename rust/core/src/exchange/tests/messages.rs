@@ -355,3 +355,28 @@ fn interim_answers_are_passed_on_without_what_the_gateway_owns_and_not_for_ever(
     assert!(world.take(client).contains("HTTP/1.1 502 "));
     world.assert_at_rest();
 }
+
+#[test]
+fn a_body_of_tiny_chunks_does_not_hold_the_loop() {
+    let mut world = World::base();
+    let client = world.client();
+    world.send(client, "POST /a HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n");
+    let up = world.connected();
+    world.take(up);
+    let chunks = "1\r\nx\r\n".repeat(20_000);
+    world.send(client, &chunks);
+    let at_once = world.take(up).matches('x').count();
+    assert!(at_once <= 2100, "{at_once}");
+    assert!(world.side(client).paused, "no more is read meanwhile");
+    let mut sent = at_once;
+    for _ in 0..15 {
+        world.advance(std::time::Duration::from_millis(20));
+        sent += world.take(up).matches('x').count();
+    }
+    assert_eq!(sent, 20_000);
+    assert!(!world.side(client).paused);
+    world.send(client, "0\r\n\r\n");
+    world.send(up, super::OK);
+    assert!(world.take(client).ends_with("hello"));
+    world.assert_at_rest();
+}

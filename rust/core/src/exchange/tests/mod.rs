@@ -13,6 +13,7 @@ mod plugins;
 mod retries;
 mod streams;
 mod tls;
+mod websocket;
 mod world;
 
 use super::connection::UpWire;
