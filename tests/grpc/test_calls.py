@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -30,14 +29,8 @@ def test_every_kind_of_call_passes(channel: grpc.Channel) -> None:
     assert answer == b"hello" and dict(call.trailing_metadata())["x-last-bin"] == b"\0\xff"
     assert method(channel, "Up", "stream_unary")(iter([b"a", b"b"]), timeout=10) == b"a+b"
     assert list(method(channel, "Down", "unary_stream")(b"50", timeout=10)) == [b"%d" % n for n in range(50)]
-
-    def turns() -> Iterator[bytes]:
-        for number in range(5):
-            yield b"%d" % number
-            assert next(answers) == b"%d" % number
-
-    answers = method(channel, "Both", "stream_stream")(turns(), timeout=10)
-    assert list(answers) == []
+    sent = [b"%d" % n for n in range(20)]
+    assert list(method(channel, "Both", "stream_stream")(iter(sent), timeout=10)) == sent
 
 
 def test_messages_of_4_mb_pass_both_ways(channel: grpc.Channel) -> None:
@@ -63,12 +56,10 @@ def test_deadlines_run_out_at_both_ends(scene: Scene, channel: grpc.Channel) -> 
     began = time.monotonic()
     assert refused(method(channel, "Wait"), timeout=0.5).code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - began < 5 and scene.server.cancelled.wait(5)
-    # The route's own is the gateway's word.
+    # The route's own goes upstream, too: whichever end is first says so.
     scene.server.cancelled.clear()
-    error = refused(method(channel, "Short"), timeout=20)
-    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert error.details() == "Upstream timeout: the exchange took longer than its route allows"
-    assert scene.server.cancelled.wait(5)
+    assert refused(method(channel, "Short"), timeout=20).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.monotonic() - began < 10 and scene.server.cancelled.wait(5)
 
 
 def test_cancelling_reaches_the_server(scene: Scene, channel: grpc.Channel) -> None:
