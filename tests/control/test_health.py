@@ -320,6 +320,7 @@ def test_targets_follow_the_configuration(shared: _core.Shared) -> None:
         "port": 80,
         "socket": "",
         "host_header": "[::1]",
+        "tls": False,
         "path": "/up",
         "grpc": None,
         "interval": 5.0,
