@@ -12,6 +12,7 @@ A step is a text (bytes by Latin-1) or a table with one of these keys:
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import socket
 import struct
@@ -38,11 +39,16 @@ def text(step: Any) -> bytes:
     if isinstance(step, str):
         return step.encode("latin-1")
     if "gzip" in step:
-        packed = gzip.compress(step["gzip"].encode("latin-1") * int(step.get("times", 1)), mtime=0)
+        packed = _packed(step["gzip"], int(step.get("times", 1)))
         return b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
     if "repeat" in step:
         return bytes(step["repeat"].encode("latin-1")) * int(step["times"])
     return b""
+
+
+@functools.cache
+def _packed(plain: str, times: int) -> bytes:
+    return gzip.compress(plain.encode("latin-1") * times, mtime=0)
 
 
 def pieces(steps: Sequence[Any], cut: Cut) -> list[Any]:
