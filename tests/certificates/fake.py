@@ -35,6 +35,8 @@ class Supervisor:
     def __init__(self) -> None:
         self.paths: list[Path] = []
         self.refuse = ""
+        #: Materials that are taken before that.
+        self.refuse_after = 0
         self.superseded: set[str] = set()
         #: Seconds a worker takes.
         self.slow = 0.0
@@ -43,7 +45,7 @@ class Supervisor:
         await asyncio.sleep(self.slow)
         if revision in self.superseded:
             raise Superseded(f"revision {revision} is no longer in force")
-        if self.refuse:
+        if self.refuse and len(self.paths) >= self.refuse_after:
             raise WorkerError(self.refuse)
         self.paths.append(path)
 

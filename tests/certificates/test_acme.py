@@ -302,9 +302,8 @@ def test_workers_that_do_not_take_the_challenge_fail_the_order_not_the_gateway(s
 
     async def scenario() -> None:
         control = Control(config, tmp_path, tmp_path / "run")
+        control.supervisor.refuse, control.supervisor.refuse_after = "worker 0: no", 1
         async with keeping(control, work=True) as kept:
-            await until(lambda: control.supervisor.paths, "the first material")
-            control.supervisor.refuse = "worker 0: no"
             await until(lambda: kept.renewer.counts["failed"] == 1, "the failure", 60)
         assert "could not be shown" in storage.of(config, "le").attempts("shop").error
 
