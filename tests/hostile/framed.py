@@ -18,7 +18,7 @@ from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, 
 
 from tests.hostile.frames import PREFACE, TYPES, Writer, frame
 from tests.hostile.messages import Malformed, Message
-from tests.hostile.steps import play
+from tests.hostile.steps import pieces, play
 
 if TYPE_CHECKING:
     from tests.hostile.upstream import Upstream
@@ -41,6 +41,9 @@ class FramedConnection(asyncio.Protocol):
         self._decoder, self._writer = Decoder(), Writer()
         self._fragment = b""
         self._open: dict[int, Message] = {}
+        #: Other frames wait while a script sends parts of frames.
+        self._playing: asyncio.Future[None] | None = None
+        self._held = self._unsent = b""
 
     @property
     def rest(self) -> bytes:
@@ -136,16 +139,38 @@ class FramedConnection(asyncio.Protocol):
         assert transport is not None
         upstream.record.answered = self
         script = list(self._writer.encoded([_on(step, stream) for step in steps]))
-        upstream.playing = asyncio.ensure_future(play(script, transport, upstream.cut, lambda _: True))
+        upstream.playing = asyncio.ensure_future(play(script, transport, upstream.cut, lambda _: True, self._part))
+        if upstream.cut is not None:
+            self._playing, self._unsent = upstream.playing, b"".join(_texts(pieces(script, upstream.cut)))
+            upstream.playing.add_done_callback(self._played)
+
+    def _part(self, piece: bytes) -> None:
+        assert self.transport is not None
+        self._unsent = self._unsent[len(piece) :]
+        self.transport.write(piece)
+
+    def _played(self, script: asyncio.Future[None]) -> None:
+        """The script is over; one that was called off is sent to its end at once, so that no frame stays torn."""
+        if script is self._playing:
+            self._playing = None
+            unsent, self._unsent = self._unsent, b""
+            held, self._held = self._held, b""
+            self._write(unsent + held)
 
     def _write(self, data: bytes) -> None:
-        if self.transport is not None and not self.transport.is_closing():
+        if self._playing is not None:
+            self._held += data
+        elif self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
     def close(self) -> None:
         if self.transport is not None:
             with contextlib.suppress(OSError):
                 self.transport.close()
+
+
+def _texts(steps: Sequence[Any]) -> list[bytes]:
+    return [step for step in steps if isinstance(step, bytes)]
 
 
 def _own(message: Message) -> bool:
