@@ -33,7 +33,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         return [b""]
     answer = [("Content-Type", "application/json"), ("Content-Length", str(len(text))), ("X-Origin", NAME)]
     start_response("200 OK", answer)
-    return [text]
+    # Waitress would send what is returned, HEAD or not: octets no answer owns.
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [text]
 
 
 if __name__ == "__main__":
