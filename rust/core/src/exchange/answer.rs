@@ -1,10 +1,10 @@
 //! From an answer's head to its last byte at the client: whoever made it, one way out.
 
 use super::coder::Coder;
-use super::connection::{pause, Stage};
+use super::connection::{pause, DownWire, Stage, UpWire};
 use super::upstream::Failure;
 use super::wheel::Timer;
-use super::{identity, Action, Engine};
+use super::{identity, Action, ConnId, Engine};
 use crate::config::Durability;
 use crate::error::Code;
 use crate::http1::write::Framing;
@@ -382,6 +382,7 @@ impl Engine {
         self.client_head(ex, None, false);
         self.client_bytes(down, b"", 0..0, false);
         self.tunnel_alive(ex);
+        self.tunnel_direct(ex);
         // Bytes the client sent behind its request were kept until now.
         self.pause_down(down, pause::KEPT, false);
         self.ready.push(down);
@@ -397,6 +398,20 @@ impl Engine {
             self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
         }
         self.tunnel_pauses(ex);
+    }
+
+    /// Both legs carry bytes from now on. Streams share their connection with others, which stays as it is.
+    pub(super) fn tunnel_direct(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let (down, up) = (exchange.down, exchange.up);
+        if self.downs.get(down as usize).is_some_and(|d| !matches!(d.wire, DownWire::Stream { .. })) {
+            self.actions.push(Action::Direct(ConnId::Down(down)));
+        }
+        if let Some(up) = up {
+            if self.ups.get(up as usize).is_some_and(|u| !matches!(u.wire, UpWire::Stream { .. })) {
+                self.actions.push(Action::Direct(ConnId::Up(up)));
+            }
+        }
     }
 
     /// Whoever cannot take more is not sent more.

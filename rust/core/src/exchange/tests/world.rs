@@ -329,6 +329,7 @@ impl World {
                 assert!(before.is_none_or(|s| matches!(s.state, State::Closed | State::Aborted)));
                 self.asked.push(*up);
             }
+            Action::Direct(_) => {}
             Action::Flush => self.flush = true,
             Action::Plugin { exchange, serial, response } => self.shown.push((*exchange, *serial, *response)),
         }
