@@ -10,6 +10,7 @@
 //! 4. Tokens mean the same for every dialect ([`Usage`]), money is integers ([`price`]).
 
 pub mod event_stream;
+pub mod json;
 pub mod sse;
 pub mod usage;
 
