@@ -11,6 +11,7 @@
 
 pub mod event_stream;
 pub mod json;
+pub mod request;
 pub mod sse;
 pub mod usage;
 

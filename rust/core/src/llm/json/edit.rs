@@ -82,10 +82,7 @@ fn walk(cursor: &mut Cursor<'_>, path: &[Step<'_>], change: Change<'_>, cuts: &m
         ([Step::Index(index), rest @ ..], Kind::Array) => in_array(cursor, *index, rest, change, cuts),
         _ => {
             let range = cursor.skip()?;
-            match (change, built(path, change)) {
-                (Change::Set(_), Some(value)) => cuts.push((range, value)),
-                _ => {}
-            }
+            cuts.extend(built(path, change).map(|value| (range, value)));
             Ok(())
         }
     }

@@ -10,11 +10,13 @@
 
 pub mod cursor;
 pub mod edit;
+mod text;
 
-pub use cursor::{Cursor, Kind, Text};
+pub use cursor::{Cursor, Kind};
 pub use edit::Step;
 use std::fmt;
 use std::ops::Range;
+pub use text::Text;
 
 /// Containers that may be open at once.
 pub const MAX_DEPTH: u8 = 64;
@@ -83,7 +85,8 @@ pub fn members<'a>(bytes: &'a [u8], once: &[&'static str]) -> Result<Vec<Member<
     let mut seen = Once::new(once);
     cursor.must(Kind::Object)?;
     cursor.members(|name, cursor| {
-        let (at, _) = (name.range(), seen.see(&name)?);
+        let at = name.range();
+        seen.see(&name.decode(), at.start)?;
         let value = cursor.skip()?;
         members.push(Member { name, at, value });
         Ok(())
@@ -106,16 +109,16 @@ impl<'n> Once<'n> {
         Once { names, seen: 0 }
     }
 
-    /// Takes note of a name; says which of the watched it is.
-    pub fn see(&mut self, name: &Text<'_>) -> Result<Option<&'static str>, Fault> {
-        let Some((index, known)) = self.names.iter().enumerate().take(64).find(|(_, known)| name.is(known)) else {
-            return Ok(None);
+    /// Takes note of a name that stands at offset `at`.
+    pub fn see(&mut self, name: &str, at: usize) -> Result<(), Fault> {
+        let Some((index, known)) = self.names.iter().enumerate().take(64).find(|(_, known)| **known == name) else {
+            return Ok(());
         };
         if self.seen & 1 << index != 0 {
-            return Err(Fault { at: name.range().start, what: What::Duplicate(known) });
+            return Err(Fault { at, what: What::Duplicate(known) });
         }
         self.seen |= 1 << index;
-        Ok(Some(known))
+        Ok(())
     }
 }
 
