@@ -22,6 +22,7 @@ pub mod guard;
 pub mod http1;
 pub mod http2;
 pub mod limit;
+pub mod llm;
 pub mod message;
 pub mod observe;
 pub mod policy;
