@@ -11,6 +11,7 @@
 //!    `guard::hyperscan` (the foreign engine), nowhere else.
 #![deny(unsafe_code)]
 
+pub mod ai;
 pub mod audit;
 pub mod balance;
 pub mod coding;

@@ -271,6 +271,8 @@ pub struct Exchange {
     pub trace: Trace,
     pub revision: Option<Arc<Revision>>,
     pub route: Option<u32>,
+    /// Number of the service that is called: the route's, or that of the provider chosen.
+    pub service: Option<u32>,
     pub down: u32,
     /// The client's connection is gone.
     pub orphan: bool,

@@ -345,6 +345,7 @@ impl Engine {
             Found::None => return self.refuse(ex, Code::NoRoute, None),
         };
         exchange.route = Some(route);
+        exchange.service = revision.routes[route as usize].service;
         let plan = &revision.routes[route as usize];
         if self.ledger.broken && plan.audit.fail == crate::config::Fail::Closed {
             return self.refuse(ex, Code::AuditFailed, None);

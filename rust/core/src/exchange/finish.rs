@@ -42,7 +42,7 @@ impl Engine {
         }
         exchange.outcome_written = true;
         let Some(revision) = exchange.revision.as_ref() else { return };
-        let service = exchange.route.and_then(|r| revision.routes[r as usize].service);
+        let service = exchange.service;
         let endpoint = service.zip(exchange.endpoint).filter(|_| exchange.attempts > 0);
         let findings: SmallVec<[Finding<'_>; 4]> = exchange
             .findings

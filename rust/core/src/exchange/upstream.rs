@@ -57,7 +57,7 @@ impl Engine {
         exchange.intent_written = true;
         let Some(revision) = exchange.revision.as_ref() else { return };
         let route = exchange.route.map(|r| &revision.routes[r as usize]);
-        let service = route.and_then(|r| r.service).map(|s| &revision.services[s as usize]);
+        let service = exchange.service.map(|s| &revision.services[s as usize]);
         let tls = exchange.peer.tls.as_deref();
         let intent = Intent {
             exchange: exchange.id,
@@ -90,7 +90,7 @@ impl Engine {
     pub(super) fn connect(&mut self, ex: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
-        let Some(service) = exchange.route.and_then(|r| revision.routes[r as usize].service) else { return };
+        let Some(service) = exchange.service else { return };
         let service = &revision.services[service as usize];
         let entropy = self.entropy.draw();
         let picked = self.balancer.pick(service, &self.shared, self.now.mono, entropy, &exchange.tried);
@@ -268,8 +268,7 @@ impl Engine {
     pub(super) fn send(&mut self, ex: u32, id: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
-        let Some(route) = exchange.route else { return };
-        let Some(service) = revision.routes[route as usize].service else { return };
+        let Some(service) = exchange.service else { return };
         let service = &revision.services[service as usize];
         let Some(endpoint) = exchange.endpoint.and_then(|i| service.endpoints.get(i as usize)) else { return };
         let up = &mut self.ups[id as usize];
@@ -421,7 +420,7 @@ impl Engine {
             return Duration::from_secs(60);
         };
         let plan = &revision.routes[route as usize];
-        let service = plan.service.map(|s| &revision.services[s as usize]);
+        let service = exchange.service.map(|s| &revision.services[s as usize]);
         plan.shape.first_byte_timeout.or(service.map(|s| s.first_byte_timeout)).unwrap_or(Duration::from_secs(60))
     }
 
@@ -431,7 +430,7 @@ impl Engine {
             return Duration::from_secs(60);
         };
         let plan = &revision.routes[route as usize];
-        let service = plan.service.map(|s| &revision.services[s as usize]);
+        let service = exchange.service.map(|s| &revision.services[s as usize]);
         plan.shape.body_timeout.or(service.map(|s| s.body_timeout)).unwrap_or(Duration::from_secs(60))
     }
 
@@ -675,7 +674,7 @@ impl Engine {
         let exchange = &self.exchanges[ex as usize];
         let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else { return false };
         let plan = &revision.routes[route as usize];
-        let (Some(retry), Some(service)) = (&plan.shape.retry, plan.service) else { return false };
+        let (Some(retry), Some(service)) = (&plan.shape.retry, exchange.service) else { return false };
         let allowed = self.balancer.retry_allowed(&revision.services[service as usize], retry.budget_percent);
         self.meter.add(if allowed { Counter::Retries } else { Counter::RetriesDenied }, 1);
         allowed
@@ -703,8 +702,7 @@ impl Engine {
         if !exchange.counted && !exchange.retrying {
             return;
         }
-        let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else { return };
-        let Some(service) = revision.routes[route as usize].service else { return };
+        let Some((revision, service)) = exchange.revision.as_ref().zip(exchange.service) else { return };
         let plan = &revision.services[service as usize];
         if std::mem::take(&mut exchange.retrying) {
             self.balancer.retry_end(plan);
