@@ -45,7 +45,7 @@ impl Spoken {
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        let wide = bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64;
+        let wide = if bytes.is_ascii() { 0 } else { bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64 };
         self.wide += wide;
         self.ascii += bytes.len() as u64 - wide;
     }
