@@ -12,6 +12,7 @@
 pub mod error;
 pub mod event_stream;
 pub mod json;
+pub mod price;
 pub mod request;
 pub mod sse;
 pub mod usage;

@@ -25,7 +25,7 @@ pub struct Usage {
     pub reasoning: u64,
     pub audio_input: u64,
     pub audio_output: u64,
-    /// Tokens of images, or images where the provider counts those.
+    /// Tokens of images in the answer.
     pub image: u64,
     /// Both sides are known: nothing of it is a guess or half a stream's.
     pub complete: bool,
@@ -199,10 +199,7 @@ impl Given {
             reasoning,
             audio_input: of(read, "audio_tokens"),
             audio_output: of(made, "audio_tokens"),
-            image: match (of(read, "image_tokens"), of(made, "image_tokens")) {
-                (None, None) => None,
-                (read, made) => Some(read.unwrap_or(0).saturating_add(made.unwrap_or(0))),
-            },
+            image: of(made, "image_tokens"),
         }
     }
 
@@ -242,10 +239,7 @@ impl Given {
             reasoning: thoughts,
             audio_input: of("promptTokensDetails", "AUDIO"),
             audio_output: of("candidatesTokensDetails", "AUDIO"),
-            image: match (of("promptTokensDetails", "IMAGE"), of("candidatesTokensDetails", "IMAGE")) {
-                (None, None) => None,
-                (read, made) => Some(read.unwrap_or(0).saturating_add(made.unwrap_or(0))),
-            },
+            image: of("candidatesTokensDetails", "IMAGE"),
             cached_write: None,
         }
     }
