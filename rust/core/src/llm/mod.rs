@@ -9,8 +9,10 @@
 //!    others stay as they were, because prompt caches and unknown fields depend on them.
 //! 4. Tokens mean the same for every dialect ([`Usage`]), money is integers ([`price`]).
 
+pub mod error;
 pub mod event_stream;
 pub mod json;
+pub mod price;
 pub mod request;
 pub mod sse;
 pub mod usage;

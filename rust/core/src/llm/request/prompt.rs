@@ -91,7 +91,7 @@ impl Prompt {
     }
 
     fn text(&mut self, bytes: &[u8]) {
-        let wide = bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64;
+        let wide = if bytes.is_ascii() { 0 } else { bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64 };
         self.ascii += bytes.len() as u64 - wide;
         self.wide += wide;
     }

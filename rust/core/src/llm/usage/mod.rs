@@ -3,10 +3,15 @@
 //! Rules:
 //! 1. `input` includes what was read from and written to the provider's cache, `output` includes reasoning. Dialects
 //!    that report them apart are added up here and nowhere else.
-//! 2. A field that is absent, null or no count leaves what is known as it is: providers send parts in several events.
+//! 2. A field that is absent, null or no count leaves what is known as it is, and so does a zero: providers send
+//!    parts in several events, and counts of a stream only grow.
 //! 3. Sums saturate; a provider's nonsense is never a panic, nor a negative bill.
 
+mod events;
+pub mod meter;
+
 use super::Dialect;
+pub use meter::{Ending, Meter, Spoken};
 use serde_json::{json, Value};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -20,7 +25,7 @@ pub struct Usage {
     pub reasoning: u64,
     pub audio_input: u64,
     pub audio_output: u64,
-    /// Tokens of images, or images where the provider counts those.
+    /// Tokens of images in the answer.
     pub image: u64,
     /// Both sides are known: nothing of it is a guess or half a stream's.
     pub complete: bool,
@@ -59,24 +64,26 @@ impl Usage {
         if given.is_nothing() {
             return false;
         }
+        let newer = |given: Option<u64>, known: u64| given.filter(|&count| count > 0).unwrap_or(known);
+        let side = |given: Option<Side>| given.filter(|side| !matches!(side, Side::Whole(0) | Side::Apart(0)));
         let apart = self.uncached();
-        self.cached_read = given.cached_read.unwrap_or(self.cached_read);
-        self.cached_write = given.cached_write.unwrap_or(self.cached_write);
-        self.input = match given.input {
+        self.cached_read = newer(given.cached_read, self.cached_read);
+        self.cached_write = newer(given.cached_write, self.cached_write);
+        self.input = match side(given.input) {
             Some(Side::Whole(input)) => input.max(self.cached_read.saturating_add(self.cached_write)),
             Some(Side::Apart(input)) => input.saturating_add(self.cached_read).saturating_add(self.cached_write),
             None => apart.saturating_add(self.cached_read).saturating_add(self.cached_write),
         };
         let spoken = self.output.saturating_sub(self.reasoning);
-        self.reasoning = given.reasoning.unwrap_or(self.reasoning);
-        self.output = match given.output {
+        self.reasoning = newer(given.reasoning, self.reasoning);
+        self.output = match side(given.output) {
             Some(Side::Whole(output)) => output.max(self.reasoning),
             Some(Side::Apart(output)) => output.saturating_add(self.reasoning),
             None => spoken.saturating_add(self.reasoning),
         };
-        self.audio_input = given.audio_input.unwrap_or(self.audio_input);
-        self.audio_output = given.audio_output.unwrap_or(self.audio_output);
-        self.image = given.image.unwrap_or(self.image);
+        self.audio_input = newer(given.audio_input, self.audio_input);
+        self.audio_output = newer(given.audio_output, self.audio_output);
+        self.image = newer(given.image, self.image);
         self.complete |= given.input.is_some() && given.output.is_some();
         true
     }
@@ -192,10 +199,7 @@ impl Given {
             reasoning,
             audio_input: of(read, "audio_tokens"),
             audio_output: of(made, "audio_tokens"),
-            image: match (of(read, "image_tokens"), of(made, "image_tokens")) {
-                (None, None) => None,
-                (read, made) => Some(read.unwrap_or(0).saturating_add(made.unwrap_or(0))),
-            },
+            image: of(made, "image_tokens"),
         }
     }
 
@@ -235,10 +239,7 @@ impl Given {
             reasoning: thoughts,
             audio_input: of("promptTokensDetails", "AUDIO"),
             audio_output: of("candidatesTokensDetails", "AUDIO"),
-            image: match (of("promptTokensDetails", "IMAGE"), of("candidatesTokensDetails", "IMAGE")) {
-                (None, None) => None,
-                (read, made) => Some(read.unwrap_or(0).saturating_add(made.unwrap_or(0))),
-            },
+            image: of("candidatesTokensDetails", "IMAGE"),
             cached_write: None,
         }
     }

@@ -57,8 +57,9 @@ fn every_dialect_means_the_same() {
             json!({"promptTokenCount": 300, "candidatesTokenCount": 40, "thoughtsTokenCount": 60,
                    "cachedContentTokenCount": 200, "totalTokenCount": 400,
                    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 30}, {"modality": "IMAGE",
-                   "tokenCount": 258}, {"modality": "AUDIO", "tokenCount": 12}]}),
-            Usage { image: 258, audio_input: 12, ..usage(300, 100, 200, 0, 60) },
+                   "tokenCount": 258}, {"modality": "AUDIO", "tokenCount": 12}],
+                   "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 31}]}),
+            Usage { image: 31, audio_input: 12, ..usage(300, 100, 200, 0, 60) },
         ),
         (Gemini, json!({"promptTokenCount": 10, "totalTokenCount": 10}), usage(10, 0, 0, 0, 0)),
         (
