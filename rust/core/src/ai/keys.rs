@@ -6,7 +6,7 @@
 //! 3. What a key may spend is a list of limits, its team's and project's among them: all must hold.
 
 use crate::shared::stable_hash;
-use ahash::AHashMap;
+use std::collections::HashMap;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -153,7 +153,7 @@ impl Key {
 #[derive(Debug, Default)]
 pub struct KeyTable {
     pub version: u64,
-    keys: AHashMap<[u8; 32], Arc<Key>>,
+    keys: HashMap<[u8; 32], Arc<Key>>,
 }
 
 #[derive(Deserialize)]
@@ -198,7 +198,7 @@ impl KeyTable {
     /// Reads a snapshot (JSON). The error says what is wrong with it.
     pub fn read(snapshot: &[u8]) -> Result<KeyTable, String> {
         let snapshot: Snapshot = serde_json::from_slice(snapshot).map_err(|e| e.to_string())?;
-        let mut table = KeyTable { version: snapshot.version, keys: AHashMap::with_capacity(snapshot.keys.len()) };
+        let mut table = KeyTable { version: snapshot.version, keys: HashMap::with_capacity(snapshot.keys.len()) };
         for entry in snapshot.keys {
             let mut hash = [0; 32];
             hex::decode_to_slice(&entry.sha256, &mut hash).map_err(|_| format!("{}: no SHA-256", entry.id))?;

@@ -1,12 +1,12 @@
 //! Virtual models and AI routes, as a revision fixes them.
 
-use super::provider::{service_name, ProviderPlan};
+use super::provider::ProviderPlan;
 use crate::config::{Capability, Config, KeyUse, LossUse, ModelStrategy, OverBudget, RouteLlm, Target, TargetTable, When};
 use crate::error::{nearest, Problem};
-use crate::llm::price::Price;
+use crate::llm::price::Prices;
 use crate::llm::request::Needs;
 use crate::shared::stable_hash;
-use ahash::AHashMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Everything about models that a revision fixes.
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Plan {
     pub providers: Vec<ProviderPlan>,
     pub models: Vec<ModelPlan>,
-    by_name: AHashMap<String, u32>,
+    by_name: HashMap<String, u32>,
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct TargetPlan {
     pub when: When,
     can: Option<Vec<Capability>>,
     /// None: not known, and never taken for nothing.
-    pub price: Option<Price>,
+    pub prices: Option<Prices>,
 }
 
 /// What an AI route serves.
@@ -66,18 +66,6 @@ impl Plan {
             match ProviderPlan::compile(name, provider, &service) {
                 Ok(found) => plan.providers.push(found),
                 Err(found) => problems.extend(found),
-            }
-        }
-        let mut priced = AHashMap::new();
-        for (name, price) in &config.ai.prices {
-            match Price::parse(price) {
-                Ok(price) => {
-                    priced.insert(name.as_str(), price);
-                }
-                Err((key, what)) => {
-                    let problem = Problem::new(format!("ai.prices.{name}.{key}"), what);
-                    problems.push(problem.expected("USD per million tokens as a decimal text, such as \"2.50\""));
-                }
             }
         }
         for (name, model) in &config.ai.models {
@@ -116,11 +104,11 @@ impl Plan {
                 }
                 let Some(number) = plan.providers.iter().position(|p| p.name == table.provider) else { continue };
                 let full = format!("{}/{}", table.provider, table.model);
-                let price = priced.get(full.as_str()).or_else(|| priced.get(table.model.as_str())).cloned();
+                let prices = config.ai.prices.get(&full).or_else(|| config.ai.prices.get(&table.model)).cloned();
                 targets.push(TargetPlan {
                     key: stable_hash(&[b"target", full.as_bytes()]),
                     provider: number as u32,
-                    price: price.or_else(|| Price::known(plan.providers[number].kind, &table.model)),
+                    prices,
                     model: table.model,
                     weight: table.weight,
                     priority: table.priority,
@@ -186,7 +174,7 @@ impl Plan {
     }
 
     /// Up to three names of models near `name`, of those that `may` be told.
-    pub fn nearest(&self, name: &str, may: impl Fn(u32) -> bool) -> Vec<&str> {
+    pub fn nearest<'p>(&'p self, name: &str, may: impl Fn(u32) -> bool + 'p) -> Vec<&'p str> {
         let mut left: Vec<&str> = self.names(may).collect();
         let mut found = Vec::new();
         while let Some(near) = nearest(name, left.iter().copied()).filter(|_| found.len() < 3) {
@@ -201,10 +189,6 @@ impl Plan {
         self.models.iter().enumerate().filter(move |(number, _)| may(*number as u32)).map(|(_, m)| m.name.as_str())
     }
 
-    /// Whether `service` is the one a provider of `kind` is reached by.
-    pub fn serves(&self, provider: &str, service: &str) -> bool {
-        service == service_name(provider)
-    }
 }
 
 impl RoutePlan {

@@ -11,7 +11,7 @@ use super::provider::{Credential, ProviderPlan};
 use crate::config::ModelStrategy;
 use crate::llm::request::Needs;
 use crate::time::Instant;
-use ahash::AHashMap;
+use std::collections::HashMap;
 use smallvec::SmallVec;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ struct Memory {
 
 /// One worker's memory.
 #[derive(Debug, Default)]
-pub struct Targets(AHashMap<u64, Memory>);
+pub struct Targets(HashMap<u64, Memory>);
 
 /// What the choice depends on.
 pub struct Wanted<'c> {
@@ -69,7 +69,9 @@ impl Targets {
                 ModelStrategy::LeastTokens => memory.tokens as f64 / weight.max(0.001) + share,
                 ModelStrategy::Fastest => faded(&memory, now) + share,
                 ModelStrategy::Cheapest => {
-                    target.price.as_ref().map_or(f64::MAX, |price| price.weight() as f64) + share * 1e-6
+                    let rates = target.prices.as_ref().map(|prices| prices.rates(wanted.prompt));
+                    let sum = rates.and_then(|r| Some(r.input?.pico().saturating_add(r.output?.pico()) as f64));
+                    sum.unwrap_or(f64::MAX) + share
                 }
             };
             keyed.push((memory.rests_until > now, target.priority, rank, number as u16));

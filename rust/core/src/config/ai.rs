@@ -1,6 +1,7 @@
 //! The configuration of the AI gateway: providers, virtual models, prices, the store of keys, and a route's part.
 
 use super::{Duration, Size};
+use crate::llm::price::Prices;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,8 +14,8 @@ pub struct Ai {
     pub providers: BTreeMap<String, Provider>,
     /// Names that clients ask for, and what serves them.
     pub models: BTreeMap<String, VirtualModel>,
-    /// Prices in USD per million tokens by `provider/model` or `model`; they go before the built-in catalogue.
-    pub prices: BTreeMap<String, Price>,
+    /// Prices in USD per million tokens by `provider/model` or `model`; they go before the catalogue that comes with pygate.
+    pub prices: BTreeMap<String, Prices>,
     /// Where keys, teams, projects and usage are kept.
     pub store: Store,
 }
@@ -169,19 +170,6 @@ pub struct When {
     pub min_prompt_tokens: Option<u64>,
     /// Estimated prompt tokens, at most.
     pub max_prompt_tokens: Option<u64>,
-}
-
-/// Prices in USD per million tokens, as decimal texts such as `"2.50"`. What is not named is not priced.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Price {
-    pub input: Option<String>,
-    pub output: Option<String>,
-    pub cached_read: Option<String>,
-    pub cached_write: Option<String>,
-    pub reasoning: Option<String>,
-    pub audio_input: Option<String>,
-    pub audio_output: Option<String>,
 }
 
 /// Where keys, teams, projects and usage are kept.

@@ -11,7 +11,7 @@ mod tls;
 mod units;
 
 pub use ai::{
-    Ai, Capability, KeyUse, LossUse, ModelStrategy, OverBudget, Price, Provider, ProviderKind, RouteLlm, Store, Target,
+    Ai, Capability, KeyUse, LossUse, ModelStrategy, OverBudget, Provider, ProviderKind, RouteLlm, Store, Target,
     TargetTable, VirtualModel, When,
 };
 pub use protocol::{EntrypointProtocol, Http2, Underscores, UpstreamProtocol, WebSocket};

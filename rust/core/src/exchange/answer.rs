@@ -44,6 +44,9 @@ impl Engine {
             // To this client it would say that the tunnel is open.
             return self.fail_socket(ex, "the endpoint did not switch to WebSocket");
         }
+        if exchange.llm.is_some() && status != 101 {
+            return self.call_head(ex);
+        }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
         let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
             (retry.statuses.contains(&status) || exchange.wants_again(retry))
@@ -187,6 +190,9 @@ impl Engine {
             self.tunnel_alive(ex);
             return;
         }
+        if exchange.llm.is_some() {
+            return self.call_data(ex, &input[range]);
+        }
         if exchange.judged.is_some() {
             return self.judge_data(ex, &input[range]);
         }
@@ -229,6 +235,9 @@ impl Engine {
     /// The upstream's answer is complete.
     pub(super) fn answer_end(&mut self, ex: u32) {
         self.note_trailers(ex);
+        if self.exchanges[ex as usize].llm.is_some() {
+            return self.call_end(ex);
+        }
         if self.exchanges[ex as usize].judged.is_some() {
             return self.response_judged(ex);
         }
@@ -298,9 +307,18 @@ impl Engine {
         if exchange.grpc.is_some() {
             return self.refuse_call(ex, code, detail);
         }
+        if let Some((body, dialect)) = self.call_error(ex, code, detail) {
+            let mut answer = Answer { status: code.status(), body, ..Answer::default() };
+            answer.fields.append(b"content-type", b"application/json");
+            if dialect == crate::llm::Dialect::Anthropic {
+                let id = identity::text(&self.exchanges[ex as usize].id);
+                answer.fields.append(b"request-id", id.as_bytes());
+            }
+            return self.local_answer(ex, answer, Some(code));
+        }
         let mut body = serde_json::Map::new();
         let mut id = Vec::new();
-        identity::write_uuid(&mut id, &exchange.id);
+        identity::write_uuid(&mut id, &self.exchanges[ex as usize].id);
         body.insert("title".into(), code.title().into());
         body.insert("status".into(), code.status().into());
         if let Some(detail) = detail {
@@ -337,7 +355,7 @@ impl Engine {
 
     /// The answer's head is out and its rest will not come: the client must see that it is cut.
     pub(super) fn cut(&mut self, ex: u32, code: Code) {
-        if self.end_call(ex, code) {
+        if self.end_call(ex, code) || self.end_stream_in_error(ex, code) {
             return;
         }
         let exchange = &mut self.exchanges[ex as usize];

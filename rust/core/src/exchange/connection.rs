@@ -337,6 +337,8 @@ pub struct Exchange {
     /// What would complete the answer is among what is held.
     pub last_held: bool,
     pub truncated: bool,
+    /// The request is a call of a model.
+    pub llm: Option<Box<super::llm::Call>>,
     /// The request is a gRPC call.
     pub grpc: Option<super::grpc::Call>,
     pub findings: Vec<Found>,

@@ -36,6 +36,9 @@ impl Engine {
         let Some(revision) = exchange.revision.clone() else { return };
         let Some(route) = exchange.route else { return };
         let plan = &revision.routes[route as usize];
+        if exchange.llm.is_some() {
+            return self.dispatch_call(ex);
+        }
         if plan.service.is_none() {
             return self.refuse(ex, Code::NoRoute, Some("the route has no service"));
         }
@@ -96,6 +99,7 @@ impl Engine {
         let picked = self.balancer.pick(service, &self.shared, self.now.mono, entropy, &exchange.tried);
         let index = match picked {
             Ok(index) => index,
+            Err(code) if exchange.llm.is_some() => return self.target_failed(ex, code, None),
             Err(code) => return self.refuse(ex, code, None),
         };
         let endpoint = &service.endpoints[index as usize];
@@ -643,10 +647,17 @@ impl Engine {
         let replay = exchange.replayable && (exchange.request_complete || exchange.body_sent == 0);
         let race = match failure {
             Failure::Plain => false,
-            Failure::Race => idempotent && exchange.attempts == 1,
+            // A call of a model changes nothing that a second one would change again.
+            Failure::Race => (idempotent || exchange.llm.is_some()) && exchange.attempts == 1,
             Failure::Unprocessed => exchange.attempts <= 2,
         };
         let unsent = matches!(code, Code::ConnectFailed | Code::ConnectTimeout);
+        if exchange.llm.is_some() && !exchange.orphan {
+            if race {
+                return self.same_target(ex);
+            }
+            return self.target_failed(ex, code, None);
+        }
         let by_policy = retry.is_some_and(|r| {
             exchange.attempts < r.attempts
                 && (idempotent || r.non_idempotent || unsent)

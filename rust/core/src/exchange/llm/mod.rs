@@ -216,10 +216,11 @@ impl Engine {
                 call.asked = model;
             }
         }
-        if call.asked.is_empty() {
-            call.asked = self.implied_model(ex);
-        }
+        let implied = self.implied_model(ex);
         let Some(call) = self.exchanges[ex as usize].llm.as_deref_mut() else { return };
+        if call.asked.is_empty() {
+            call.asked = implied;
+        }
         if call.asked.is_empty() {
             return self.refuse(ex, Code::BadCall, Some("`model` is missing"));
         }
@@ -314,19 +315,19 @@ impl Engine {
         };
         let usage = Usage { input: call.prompt, output, complete: true, ..Usage::default() };
         let model = &revision.ai.models[call.model as usize];
-        let prices = call.order.iter().filter_map(|t| model.targets[*t as usize].price.as_ref());
-        let nano = prices.filter_map(|price| price.cost(&usage)).map(|cost| cost.nano_usd()).max().unwrap_or(0);
+        let prices = call.order.iter().filter_map(|t| model.targets[*t as usize].prices.as_ref());
+        let pico = prices.filter_map(|prices| prices.cost(&usage)).map(|cost| cost.pico()).max().unwrap_or(0);
         for limit in &key.limits {
             let amount = match limit.kind {
                 Counted::Requests => 1,
                 Counted::InputTokens => usage.input,
                 Counted::OutputTokens => usage.output,
                 Counted::TotalTokens => usage.total(),
-                Counted::NanoUsd => nano.div_ceil(1000),
+                Counted::NanoUsd => pico.div_ceil(settle::PICO),
             };
             let (begin, end) = limit.window.around(unix);
             let budget = Budget { key: limit.key, begin, end };
-            let max = if limit.kind == Counted::NanoUsd { limit.max / 1000 } else { limit.max };
+            let max = if limit.kind == Counted::NanoUsd { limit.max / settle::NANO } else { limit.max };
             match budget::reserve(&self.shared, budget, max, amount, unix) {
                 Ok(_) => call.held.push(Held { budget, kind: limit.kind, amount }),
                 Err(budget::Refused::Full) => {
@@ -416,7 +417,7 @@ impl Engine {
         };
         let error = Error::new(kind_of(code), message).code(code.name());
         let mut body = Vec::new();
-        error.write(dialect, Some(&super::identity::uuid_text(&exchange.id)), &mut body);
+        error.write(dialect, Some(&super::identity::text(&exchange.id)), &mut body);
         Some((body, dialect))
     }
 }
