@@ -14,6 +14,7 @@ pub mod event_stream;
 pub mod json;
 pub mod price;
 pub mod request;
+pub mod sigv4;
 pub mod sse;
 pub mod usage;
 
