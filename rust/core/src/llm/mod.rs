@@ -16,6 +16,7 @@ pub mod price;
 pub mod request;
 pub mod sigv4;
 pub mod sse;
+pub mod translate;
 pub mod usage;
 
 pub use usage::Usage;
