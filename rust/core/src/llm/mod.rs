@@ -14,7 +14,9 @@ pub mod event_stream;
 pub mod json;
 pub mod price;
 pub mod request;
+pub mod sigv4;
 pub mod sse;
+pub mod translate;
 pub mod usage;
 
 pub use usage::Usage;

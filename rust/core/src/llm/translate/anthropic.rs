@@ -187,7 +187,8 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
     out.maybe("model", request.model.clone());
     lose(request, losses);
     let mut system = write_system(request, losses);
-    let plain = |block: &Value| Some(block.get("text")?.as_str()?.to_owned()).filter(|_| block.get("cache_control").is_none());
+    let plain =
+        |block: &Value| Some(block.get("text")?.as_str()?.to_owned()).filter(|_| block.get("cache_control").is_none());
     match system.as_mut_slice() {
         [] => {}
         [one] if plain(one).is_some() => {

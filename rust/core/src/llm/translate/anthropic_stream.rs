@@ -64,7 +64,8 @@ fn start(mut block: Fields<'_>, slot: u32, sink: Sink<'_>) {
             let (id, name) = (block.text("id").unwrap_or(""), block.text("name").unwrap_or(""));
             sink(0, Delta::Open { slot, id: id.into(), name });
             // Compatible servers put the whole input here.
-            if let Some(input) = block.object("input").filter(|input| input.as_object().is_some_and(|o| !o.is_empty())) {
+            if let Some(input) = block.object("input").filter(|input| input.as_object().is_some_and(|o| !o.is_empty()))
+            {
                 sink(0, Delta::Arguments { slot, json: &input.to_string() });
             }
         }

@@ -334,15 +334,44 @@ pub(super) enum Block {
 /// What a stream reader finds. `slot` tells blocks of one kind apart; only calls are opened, nothing need be closed.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Delta<'a> {
-    Head { id: Option<&'a str>, model: Option<&'a str>, created: Option<u64> },
-    Open { slot: u32, id: Cow<'a, str>, name: &'a str },
-    Text { slot: u32, text: &'a str, logprobs: Vec<Logprob> },
-    Refusal { slot: u32, text: &'a str },
-    Thought { slot: u32, text: &'a str },
-    Seal { slot: u32, seal: Seal },
-    Arguments { slot: u32, json: &'a str },
-    Close { slot: u32 },
-    Finish { stop: Stop, sequence: Option<&'a str> },
+    Head {
+        id: Option<&'a str>,
+        model: Option<&'a str>,
+        created: Option<u64>,
+    },
+    Open {
+        slot: u32,
+        id: Cow<'a, str>,
+        name: &'a str,
+    },
+    Text {
+        slot: u32,
+        text: &'a str,
+        logprobs: Vec<Logprob>,
+    },
+    Refusal {
+        slot: u32,
+        text: &'a str,
+    },
+    Thought {
+        slot: u32,
+        text: &'a str,
+    },
+    Seal {
+        slot: u32,
+        seal: Seal,
+    },
+    Arguments {
+        slot: u32,
+        json: &'a str,
+    },
+    Close {
+        slot: u32,
+    },
+    Finish {
+        stop: Stop,
+        sequence: Option<&'a str>,
+    },
     /// A usage object of the provider's, whole or in part; later members win.
     Usage(&'a Value),
     /// The provider's own error event, as it came.
@@ -430,18 +459,18 @@ impl Stop {
 impl Thinking {
     /// The budget to be written, if it is to be a number of tokens: one the client gave, or the effort's if `wanted`.
     pub(super) fn tokens(&self, wanted: bool) -> Option<u64> {
-    match (self.budget, self.effort.as_deref()) {
-        (Some(Budget::Tokens(budget)), _) => Some(budget),
-        (Some(Budget::Off), _) | (_, None) => None,
-        (_, Some(effort)) if wanted => match effort {
-            "none" => None,
-            "minimal" => Some(1024),
-            "low" => Some(4096),
-            "medium" => Some(10_240),
-            "high" => Some(24_576),
-            _ => Some(32_768),
-        },
-        _ => None,
+        match (self.budget, self.effort.as_deref()) {
+            (Some(Budget::Tokens(budget)), _) => Some(budget),
+            (Some(Budget::Off), _) | (_, None) => None,
+            (_, Some(effort)) if wanted => match effort {
+                "none" => None,
+                "minimal" => Some(1024),
+                "low" => Some(4096),
+                "medium" => Some(10_240),
+                "high" => Some(24_576),
+                _ => Some(32_768),
+            },
+            _ => None,
+        }
     }
-}
 }

@@ -56,4 +56,3 @@ pub(super) fn json_tool(format: &Format, request: &Request, thinks: bool, losses
 pub(super) fn tool_id(id: &str) -> String {
     id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect()
 }
-

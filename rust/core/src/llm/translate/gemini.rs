@@ -499,7 +499,8 @@ pub(super) fn read_answer(body: &Value, context: &Context, losses: &mut Losses) 
     if !body.is_object() {
         return Err(shape("", "an object"));
     }
-    let mut answer = Answer { id: fields.string("responseId"), model: fields.string("modelVersion"), ..Answer::default() };
+    let mut answer =
+        Answer { id: fields.string("responseId"), model: fields.string("modelVersion"), ..Answer::default() };
     answer.usage = fields.any("usageMetadata").and_then(|usage| Usage::read(Dialect::Gemini, usage));
     let mut ids = Ids { context: Some(context), count: 0, open: HashMap::new() };
     for (index, candidate) in fields.list("candidates").iter().enumerate() {

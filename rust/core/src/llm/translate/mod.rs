@@ -28,7 +28,6 @@ mod openai_responses;
 mod openai_responses_stream;
 mod schema;
 mod stream;
-mod trouble;
 
 use std::borrow::Cow;
 

@@ -61,7 +61,12 @@ pub(super) fn lose_foreign(request: &Request, losses: &mut Losses) {
 
 /// What only OpenAI's dialects have, for all other targets.
 pub(super) fn lose_shared(request: &Request, known: &[&str], losses: &mut Losses) {
-    for key in request.openai.keys() {
+    for (key, value) in &request.openai {
+        // Nobody else keeps answers, or has another tier than the usual.
+        let usual = matches!((key.as_str(), value.as_str()), ("service_tier", Some("auto" | "default")));
+        if usual || (key == "store" && value == &Value::Bool(false)) {
+            continue;
+        }
         if !known.contains(&key.as_str()) {
             losses.add(key.clone(), "known to OpenAI alone");
         }

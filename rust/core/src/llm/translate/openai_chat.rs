@@ -85,7 +85,8 @@ fn read_message(request: &mut Request, message: &Value, path: &str, losses: &mut
     if role == Role::System && request.turns.is_empty() {
         request.system.append(&mut parts);
     } else {
-        let name = name.filter(|_| role != Role::User || !matches!(parts.first(), Some(Part { content: Content::Result(_), .. })));
+        let name = name
+            .filter(|_| role != Role::User || !matches!(parts.first(), Some(Part { content: Content::Result(_), .. })));
         request.turns.push(Turn { role, parts, name });
     }
     Ok(())
@@ -406,7 +407,7 @@ fn write_turn(turn: &Turn, path: &str, messages: &mut Vec<Value>, losses: &mut L
     match turn.role {
         Role::System => message.set("role", "system").set("content", write_content(&rest, path, losses)),
         Role::User => message.set("role", "user").set("content", write_content(&rest, path, losses)),
-        Role::Assistant => write_assistant(&mut message, &rest, path, losses),
+        Role::Assistant => write_assistant(&mut message, &rest, false, path, losses),
     };
     message.maybe("name", turn.name.clone());
     messages.push(message.into());
@@ -485,8 +486,14 @@ fn write_media(media: &Media, path: &str, losses: &mut Losses) -> Option<Value> 
     Some(out.into())
 }
 
-/// Members of an assistant's message, in a request's history as in an answer.
-fn write_assistant<'o>(out: &'o mut Object, parts: &[Part], path: &str, losses: &mut Losses) -> &'o mut Object {
+/// Members of an assistant's message: in a request's history, and in an answer, whose content is one string.
+fn write_assistant<'o>(
+    out: &'o mut Object,
+    parts: &[Part],
+    answer: bool,
+    path: &str,
+    losses: &mut Losses,
+) -> &'o mut Object {
     let (mut texts, mut refusals, mut calls, mut details) = (Vec::new(), String::new(), Vec::new(), Vec::new());
     let mut thoughts = String::new();
     for (index, part) in parts.iter().enumerate() {
@@ -514,7 +521,14 @@ fn write_assistant<'o>(out: &'o mut Object, parts: &[Part], path: &str, losses: 
         }
     }
     out.set("role", "assistant");
-    out.set("content", if texts.is_empty() { Value::Null } else { write_content(&texts, path, losses) });
+    out.set(
+        "content",
+        match texts.as_slice() {
+            [] => Value::Null,
+            texts if answer => text_of(texts).into(),
+            texts => write_content(texts, path, losses),
+        },
+    );
     if !refusals.is_empty() {
         out.set("refusal", refusals);
     }
@@ -656,7 +670,7 @@ pub(super) fn write_answer(answer: &Answer, context: &Context, losses: &mut Loss
     out.set("model", context.model(answer.model.as_deref()));
     let choices = answer.candidates.iter().enumerate().map(|(index, candidate)| {
         let mut message = Object::new();
-        write_assistant(&mut message, &merge_texts(&candidate.parts), &format!("choices[{index}]"), losses);
+        write_assistant(&mut message, &candidate.parts, true, &format!("choices[{index}]"), losses);
         if !candidate.parts.iter().any(|part| matches!(part.content, Content::Refusal(_))) {
             message.set("refusal", Value::Null);
         }
@@ -675,19 +689,4 @@ pub(super) fn write_answer(answer: &Answer, context: &Context, losses: &mut Loss
     out.set("choices", choices.collect::<Vec<Value>>());
     out.maybe("usage", answer.usage.as_ref().map(|usage| usage.write(Dialect::OpenAiChat)));
     out.into()
-}
-
-/// An answer's content is one string here.
-fn merge_texts(parts: &[Part]) -> Vec<Part> {
-    let is_text = |part: &&Part| matches!(part.content, Content::Text(_));
-    if parts.iter().filter(is_text).count() < 2 {
-        return parts.to_vec();
-    }
-    let texts: Vec<Part> = parts.iter().filter(is_text).cloned().collect();
-    let mut text = Some(Part::from(Content::Text(text_of(&texts))));
-    let merged = parts.iter().filter_map(|part| match part.content {
-        Content::Text(_) => text.take(),
-        _ => Some(part.clone()),
-    });
-    merged.collect()
 }

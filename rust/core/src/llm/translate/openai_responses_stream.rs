@@ -159,7 +159,14 @@ impl Writer {
     }
 
     /// A delta of the open block, which is what there are most of.
-    fn delta(&mut self, kind: &str, indexes: &[(&str, usize)], text: &str, logprobs: Option<&[Logprob]>, out: &mut Vec<u8>) {
+    fn delta(
+        &mut self,
+        kind: &str,
+        indexes: &[(&str, usize)],
+        text: &str,
+        logprobs: Option<&[Logprob]>,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(b"\ndata: {\"type\":\"");

@@ -7,10 +7,10 @@
 
 use super::chat::Delta;
 use super::flow::{Broken, Flow, Write};
-use super::trouble::{Kind, Trouble};
 use super::{
     anthropic_stream, bedrock_stream, gemini_stream, openai_chat_stream, openai_responses_stream, Context, Losses,
 };
+use crate::llm::error::{Error, Kind};
 use crate::llm::Dialect;
 
 /// Where a reader tells what it finds: candidate and delta.
@@ -48,6 +48,7 @@ pub enum End {
 pub struct Stream {
     reader: Box<dyn Read>,
     flow: Flow,
+    from: Dialect,
     to: Dialect,
     end: End,
 }
@@ -63,7 +64,7 @@ impl Stream {
             Dialect::Bedrock => Box::new(bedrock_stream::Reader),
         };
         let (prefix, writer) = writer(to, &context);
-        Stream { reader, flow: Flow::new(from, prefix, context, writer), to, end: End::Open }
+        Stream { reader, flow: Flow::new(from, prefix, context, writer), from, to, end: End::Open }
     }
 
     /// Takes an event: its name (SSE's `event`, or the frame's `:event-type` or `:exception-type`) and its data.
@@ -72,18 +73,24 @@ impl Stream {
         if self.end != End::Open {
             return;
         }
+        let from = self.from;
         let (flow, mut done, mut failed, mut broken) = (&mut self.flow, false, None, None);
         let read = self.reader.event(name, data, &mut |candidate, delta| match delta {
             Delta::Done => done = true,
-            Delta::Failed(data) => failed = Some(Trouble::read(name, data)),
+            Delta::Failed(data) => {
+                failed = Some(match (from, name) {
+                    (Dialect::Bedrock, Some(name)) => Error::read_exception(name, data),
+                    _ => Error::read(0, data),
+                });
+            }
             delta => broken = broken.or(flow.take(candidate, delta, out).err()),
         });
-        if let Some(trouble) = failed {
-            self.fail(End::Failed, &trouble, out);
+        if let Some(error) = failed {
+            self.fail(End::Failed, &error, out);
         } else if read.is_err() {
-            self.fail(End::Broken, &Trouble::new(Kind::Server, "the provider sent an event that cannot be read"), out);
+            self.fail(End::Broken, &broke("the provider sent an event that cannot be read"), out);
         } else if broken == Some(Broken::Waiting) {
-            self.fail(End::Broken, &Trouble::new(Kind::Server, "the provider interleaves too many tool calls"), out);
+            self.fail(End::Broken, &broke("the provider interleaves too many tool calls"), out);
         } else if done {
             self.end = End::Whole;
             self.flow.end(out);
@@ -99,7 +106,7 @@ impl Stream {
             self.end = End::Whole;
             return self.flow.end(out);
         }
-        self.fail(End::Broken, &Trouble::new(Kind::Server, "the provider's stream was cut before its end"), out);
+        self.fail(End::Broken, &broke("the provider's stream was cut before its end"), out);
     }
 
     pub fn state(&self) -> End {
@@ -115,14 +122,25 @@ impl Stream {
         losses
     }
 
-    fn fail(&mut self, end: End, trouble: &Trouble, out: &mut Vec<u8>) {
+    /// Ends the stream with an error of the caller's: a deadline that ran out, a guard that blocked.
+    pub fn abort(&mut self, error: &Error, out: &mut Vec<u8>) {
+        if self.end == End::Open {
+            self.fail(End::Broken, error, out);
+        }
+    }
+
+    fn fail(&mut self, end: End, error: &Error, out: &mut Vec<u8>) {
         self.end = end;
-        trouble.write(self.to, self.flow.sequence(), out);
+        error.write_event(self.to, None, self.flow.sequence(), out);
     }
 }
 
+fn broke(what: &str) -> Error {
+    Error::new(Kind::BadGateway, what)
+}
+
 /// A dialect's writer, and the prefix of its answers' ids.
-fn writer(to: Dialect, context: &Context) -> (&'static str, Box<dyn Write>) {
+pub(super) fn writer(to: Dialect, context: &Context) -> (&'static str, Box<dyn Write>) {
     match to {
         Dialect::OpenAiChat => ("chatcmpl-", Box::new(openai_chat_stream::Writer::new(context))),
         Dialect::OpenAiResponses => ("resp_", Box::new(openai_responses_stream::Writer::new(context.clone()))),

@@ -12,6 +12,8 @@ use super::{Dialect, Usage};
 
 /// A whole answer is gathered up to this length; a longer one is [lost](Meter::is_lost).
 pub const MAX_WHOLE: usize = 16 << 20;
+/// A usage object has a few hundred bytes; what is longer is none.
+const MAX_USAGE: usize = 16 << 10;
 /// Reasons kept, and bytes of each.
 const MAX_REASONS: usize = 16;
 const MAX_WORD: usize = 256;
@@ -241,6 +243,9 @@ impl Meter {
 
     /// Keeps a usage object for later.
     pub(super) fn note(&mut self, object: &[u8]) {
+        if object.len() > MAX_USAGE {
+            return;
+        }
         // Counts grow, so a shorter object lacks what the one before has; Anthropic's are parts by design.
         if object.len() < self.snapshot.len() || self.dialect == Dialect::Anthropic {
             self.usage = self.known();

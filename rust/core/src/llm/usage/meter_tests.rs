@@ -296,6 +296,8 @@ fn what_cannot_be_read_is_told() {
     meter.feed(b"{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}", 0);
     meter.end(0);
     assert_eq!((meter.malformed(), meter.ending(), counts(&meter)), (1, Ending::Open, None));
+    let long = json!({"choices": [], "usage": {"prompt_tokens": 1, "x": "x".repeat(20_000)}});
+    assert_eq!(measured(Dialect::OpenAiChat, &[chat()[4].clone(), long]).usage().map(|u| u.input), Some(9));
     let mut meter = Meter::stream(Dialect::Bedrock);
     meter.feed(b"data: {}\n\ndata: {}\n\n", 0);
     assert!(meter.is_lost());
