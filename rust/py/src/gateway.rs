@@ -451,6 +451,14 @@ impl PyGateway {
         self.gateway.lock().engine.publish_tls(tls.compiled.clone());
     }
 
+    /// Virtual keys are those of `snapshot` from now on. `ValueError` says what is wrong with it.
+    fn publish_keys(&self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
+        let table = py.detach(|| pygate_core::ai::KeyTable::read(snapshot));
+        let table = table.map_err(pyo3::exceptions::PyValueError::new_err)?;
+        self.gateway.lock().engine.publish_keys(Arc::new(table));
+        Ok(())
+    }
+
     /// To be called every 20 ms.
     fn tick(&self, py: Python<'_>) {
         self.gateway.guarded(py, Doomed::Nothing, || {

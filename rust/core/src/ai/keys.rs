@@ -6,8 +6,8 @@
 //! 3. What a key may spend is a list of limits, its team's and project's among them: all must hold.
 
 use crate::shared::stable_hash;
-use std::collections::HashMap;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What is counted.
@@ -34,6 +34,20 @@ impl Kind {
     }
 }
 
+impl Kind {
+    pub const ALL: [Kind; 5] =
+        [Kind::Requests, Kind::InputTokens, Kind::OutputTokens, Kind::TotalTokens, Kind::NanoUsd];
+
+    /// What a counter holds of an amount of this kind: money is counted in millionths of a dollar, rounded up.
+    pub fn counted(self, amount: u64) -> u64 {
+        if self == Kind::NanoUsd {
+            amount.div_ceil(1000)
+        } else {
+            amount
+        }
+    }
+}
+
 /// A calendar window in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,6 +60,8 @@ pub enum Window {
 }
 
 impl Window {
+    pub const ALL: [Window; 5] = [Window::Minute, Window::Hour, Window::Day, Window::Week, Window::Month];
+
     pub fn name(self) -> &'static str {
         match self {
             Window::Minute => "minute",

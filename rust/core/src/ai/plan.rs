@@ -1,7 +1,9 @@
 //! Virtual models and AI routes, as a revision fixes them.
 
 use super::provider::ProviderPlan;
-use crate::config::{Capability, Config, KeyUse, LossUse, ModelStrategy, OverBudget, RouteLlm, Target, TargetTable, When};
+use crate::config::{
+    Capability, Config, KeyUse, LossUse, ModelStrategy, OverBudget, RouteLlm, Target, TargetTable, When,
+};
 use crate::error::{nearest, Problem};
 use crate::llm::price::Prices;
 use crate::llm::request::Needs;
@@ -140,7 +142,8 @@ impl Plan {
             match self.by_name.get(name) {
                 Some(number) => numbers.push(*number),
                 None => {
-                    let problem = Problem::new(format!("{path}.models[{index}]"), format!("there is no model {name:?}"));
+                    let problem =
+                        Problem::new(format!("{path}.models[{index}]"), format!("there is no model {name:?}"));
                     problems.push(match self.nearest(name, |_| true).first() {
                         Some(near) => problem.nearest(*near),
                         None => problem.expected("a name under `ai.models`"),
@@ -188,7 +191,6 @@ impl Plan {
     pub fn names<'p>(&'p self, may: impl Fn(u32) -> bool + 'p) -> impl Iterator<Item = &'p str> + 'p {
         self.models.iter().enumerate().filter(move |(number, _)| may(*number as u32)).map(|(_, m)| m.name.as_str())
     }
-
 }
 
 impl RoutePlan {

@@ -75,10 +75,9 @@ fn facts(kind: ProviderKind) -> Facts {
         ProviderKind::Anthropic => {
             Facts { base_url: Some("https://api.anthropic.com"), auth: Auth::Field("x-api-key") }
         }
-        ProviderKind::Gemini => Facts {
-            base_url: Some("https://generativelanguage.googleapis.com"),
-            auth: Auth::Field("x-goog-api-key"),
-        },
+        ProviderKind::Gemini => {
+            Facts { base_url: Some("https://generativelanguage.googleapis.com"), auth: Auth::Field("x-goog-api-key") }
+        }
         ProviderKind::Vertex => Facts { base_url: None, auth: Auth::Bearer },
         ProviderKind::Bedrock => Facts { base_url: None, auth: Auth::Sign },
     }
@@ -164,7 +163,8 @@ impl ProviderPlan {
             }
         }
         if config.kind == ProviderKind::Bedrock && config.region.is_none() {
-            problems.push(Problem::new(at("region"), "calls are signed for a region").expected("such as \"eu-central-1\""));
+            problems
+                .push(Problem::new(at("region"), "calls are signed for a region").expected("such as \"eu-central-1\""));
         }
         let number = service(config.service.as_deref().unwrap_or(&service_name(name)));
         if let (None, Some(named)) = (number, &config.service) {
@@ -244,18 +244,8 @@ impl ProviderPlan {
         path
     }
 
-    /// Adds what authenticates a call, and the fields every call of this provider has. `body` is what will be sent.
-    #[allow(clippy::too_many_arguments)]
-    pub fn authenticate(
-        &self,
-        fields: &mut Fields,
-        credential: Option<&Credential>,
-        method: &str,
-        host: &str,
-        target: &str,
-        body: &[u8],
-        unix: u64,
-    ) {
+    /// Adds what authenticates a call, and the fields every call of this provider has.
+    pub fn authenticate(&self, fields: &mut Fields, credential: Option<&Credential>, sent: &Sent<'_>, unix: u64) {
         for (name, value) in &self.headers {
             fields.set(name.as_bytes(), value.as_bytes());
         }
@@ -264,40 +254,38 @@ impl ProviderPlan {
         }
         let Some(credential) = credential else { return };
         let secret = credential.secret.as_str();
-        let bearer = |fields: &mut Fields| {
-            let mut value = String::with_capacity(7 + secret.len());
-            let _ = write!(value, "Bearer {secret}");
-            fields.set(b"authorization", value.as_bytes());
-        };
         match (self.auth, secret.split_once(':')) {
-            (Auth::Bearer, _) => bearer(fields),
             (Auth::Field(name), _) => fields.set(name.as_bytes(), secret.as_bytes()),
-            (Auth::Sign, Some((access, rest))) => {
-                let (key, session) = match rest.split_once(':') {
-                    Some((key, session)) => (key, Some(session)),
+            (Auth::Sign, Some((key_id, rest))) => {
+                let (secret, session_token) = match rest.split_once(':') {
+                    Some((secret, token)) => (secret, Some(token)),
                     None => (rest, None),
                 };
-                sign(fields, access, key, session, &self.region, method, host, target, body, unix);
+                let (path, query) = sent.target.split_once('?').unwrap_or((sent.target, ""));
+                let request =
+                    sigv4::Request { method: sent.method, path, query, host: sent.host, fields: &[], body: sent.body };
+                let credentials = sigv4::Credentials { key_id, secret, session_token };
+                let scope = sigv4::Scope { region: &self.region, service: "bedrock" };
+                for (name, value) in sigv4::sign(&request, &credentials, &scope, unix) {
+                    fields.set(name.as_bytes(), value.as_bytes());
+                }
             }
-            (Auth::Sign, None) => bearer(fields),
+            (Auth::Bearer, _) | (Auth::Sign, None) => {
+                let mut value = String::with_capacity(7 + secret.len());
+                let _ = write!(value, "Bearer {secret}");
+                fields.set(b"authorization", value.as_bytes());
+            }
         }
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn sign(
-    fields: &mut Fields,
-    access: &str,
-    key: &str,
-    session: Option<&str>,
-    region: &str,
-    method: &str,
-    host: &str,
-    target: &str,
-    body: &[u8],
-    unix: u64,
-) {
-    let _ = (fields, access, key, session, region, method, host, target, body, unix, sigv4::SERVICE);
+/// A request as it is sent: what a signature covers.
+pub struct Sent<'a> {
+    pub method: &'a str,
+    pub host: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+    pub body: &'a [u8],
 }
 
 /// A path segment (RFC 3986 §3.3), everything but unreserved bytes escaped.

@@ -11,8 +11,8 @@ use super::provider::{Credential, ProviderPlan};
 use crate::config::ModelStrategy;
 use crate::llm::request::Needs;
 use crate::time::Instant;
-use std::collections::HashMap;
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::time::Duration;
 
 const FIRST_REST: Duration = Duration::from_secs(2);

@@ -317,15 +317,13 @@ impl Engine {
             return self.local_answer(ex, answer, Some(code));
         }
         let mut body = serde_json::Map::new();
-        let mut id = Vec::new();
-        identity::write_uuid(&mut id, &self.exchanges[ex as usize].id);
         body.insert("title".into(), code.title().into());
         body.insert("status".into(), code.status().into());
         if let Some(detail) = detail {
             body.insert("detail".into(), detail.into());
         }
         body.insert("code".into(), code.name().into());
-        body.insert("exchange".into(), String::from_utf8_lossy(&id).into());
+        body.insert("exchange".into(), identity::text(&self.exchanges[ex as usize].id).into());
         let mut answer = Answer { status: code.status(), ..Answer::default() };
         answer.fields.append(b"content-type", b"application/problem+json");
         answer.body = serde_json::to_vec(&body).unwrap_or_default();

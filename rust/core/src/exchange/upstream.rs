@@ -411,6 +411,7 @@ impl Engine {
         }
         let exchange = &mut self.exchanges[ex as usize];
         exchange.sent = Some(self.now.mono);
+        self.call_sent(ex);
         let wait = self.first_byte_timeout(ex);
         if self.exchanges[ex as usize].stage == Stage::Sending {
             let up = &mut self.ups[id as usize];

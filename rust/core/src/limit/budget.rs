@@ -104,7 +104,11 @@ fn check(hash: u64) -> u64 {
 }
 
 fn value(word: u64, hash: u64) -> u64 {
-    if word & !MOST == check(hash) { word & MOST } else { 0 }
+    if word & !MOST == check(hash) {
+        word & MOST
+    } else {
+        0
+    }
 }
 
 struct Place<'s> {

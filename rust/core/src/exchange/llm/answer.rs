@@ -36,7 +36,11 @@ pub enum Answering {
     /// Passed on as it comes.
     Whole(Box<Meter>),
     /// Gathered: to be translated, or an error to be understood.
-    Gathered { head: Box<ResponseHead>, body: Vec<u8>, meter: Box<Meter> },
+    Gathered {
+        head: Box<ResponseHead>,
+        body: Vec<u8>,
+        meter: Box<Meter>,
+    },
     Stream(Box<Streaming>),
 }
 
@@ -295,7 +299,8 @@ impl Engine {
         if !call.losses.is_empty() {
             let mut text = String::new();
             for loss in call.losses.iter().take(16) {
-                let plain: String = loss.chars().map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '_' }).collect();
+                let plain: String =
+                    loss.chars().map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '_' }).collect();
                 text += if text.is_empty() { "" } else { ", " };
                 text += &plain;
             }
@@ -358,7 +363,8 @@ impl Engine {
         let Answering::Stream(streaming) = &mut call.answering else { return };
         let mut out = std::mem::take(&mut self.translated);
         out.clear();
-        let error = Error::new(Kind::BadGateway, "the provider's stream ended before its end").code(Code::UpstreamReset.name());
+        let error =
+            Error::new(Kind::BadGateway, "the provider's stream ended before its end").code(Code::UpstreamReset.name());
         streaming.finish(false, at, &error, client, &id, &mut out);
         let broken = matches!(streaming.meter.ending(), Ending::Open | Ending::Failed);
         if streaming.head.is_some() {
@@ -428,7 +434,9 @@ impl Engine {
             let model = &revision.ai.models[self.exchanges[ex as usize].llm.as_deref().map_or(0, |c| c.model) as usize];
             let provider = &revision.ai.providers[model.targets[target as usize].provider as usize];
             let several = provider.credentials.len() > 1;
-            if let Some(credential) = credential.and_then(|c| provider.credentials.get(c as usize)).filter(|_| blames && several) {
+            if let Some(credential) =
+                credential.and_then(|c| provider.credentials.get(c as usize)).filter(|_| blames && several)
+            {
                 self.targets.failed(credential.key, asked, self.now.mono);
             }
             return self.target_failed(ex, Code::ProviderRefused, asked);
@@ -458,7 +466,10 @@ impl Engine {
         let at = self.call_micros(ex);
         let id = identity::text(&self.exchanges[ex as usize].id);
         let exchange = &mut self.exchanges[ex as usize];
-        if matches!(code, Code::ClientClosed | Code::AuditFailed) || exchange.orphan || exchange.stage != Stage::Answering {
+        if matches!(code, Code::ClientClosed | Code::AuditFailed)
+            || exchange.orphan
+            || exchange.stage != Stage::Answering
+        {
             return false;
         }
         let Some(call) = exchange.llm.as_deref_mut() else { return false };

@@ -4,7 +4,7 @@ use super::super::connection::Stage;
 use super::super::Engine;
 use super::{exact, Answering};
 use crate::ai::plan::TargetPlan;
-use crate::ai::ProviderPlan;
+use crate::ai::provider::{ProviderPlan, Sent};
 use crate::config::{Durability, LossUse};
 use crate::error::Code;
 use crate::llm::request::{set_max_output, Call as Kinds, Changes};
@@ -94,11 +94,8 @@ impl Engine {
             let in_body = !matches!(call.dialect, Dialect::Gemini | Dialect::Bedrock);
             let asks = call.stream && call.dialect == Dialect::OpenAiChat && call.kind == Kinds::Chat;
             call.hides_usage = asks && !call.peek.include_usage;
-            let changes = Changes {
-                model: in_body.then_some(target.model.as_str()),
-                stream: None,
-                include_usage: asks,
-            };
+            let changes =
+                Changes { model: in_body.then_some(target.model.as_str()), stream: None, include_usage: asks };
             call.peek.rewrite(&call.body, changes, &mut body);
         } else {
             body.extend_from_slice(&call.body);
@@ -143,7 +140,8 @@ impl Engine {
         let credential = call.credential.and_then(|at| provider.credentials.get(at as usize));
         let method = String::from_utf8_lossy(head.method.as_bytes()).into_owned();
         let target = String::from_utf8_lossy(head.target.as_bytes()).into_owned();
-        provider.authenticate(&mut head.fields, credential, &method, host, &target, &body, unix);
+        let sent = Sent { method: &method, host, target: &target, body: &body };
+        provider.authenticate(&mut head.fields, credential, &sent, unix);
         exchange.body = body;
         exchange.body_sent = 0;
         exchange.request_complete = true;

@@ -266,7 +266,8 @@ impl Engine {
             // Only conversations are translated.
             let speaks = |target: &u16| {
                 let provider = model.targets[*target as usize].provider;
-                call.kind == Kinds::CountTokens || revision.ai.providers[provider as usize].dialect(call.dialect) == call.dialect
+                call.kind == Kinds::CountTokens
+                    || revision.ai.providers[provider as usize].dialect(call.dialect) == call.dialect
             };
             order.retain(|target| speaks(target));
         }
@@ -375,10 +376,9 @@ impl Engine {
         if !one.is_empty() && names.is_empty() {
             return self.refuse(ex, Code::ModelNotFound, Some(&format!("there is no model {one:?} for you")));
         }
-        let openai = |name: &str| serde_json::json!({"id": name, "object": "model", "created": 0, "owned_by": "pygate"});
-        let claude = |name: &str| {
-            serde_json::json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"})
-        };
+        let openai =
+            |name: &str| serde_json::json!({"id": name, "object": "model", "created": 0, "owned_by": "pygate"});
+        let claude = |name: &str| serde_json::json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"});
         let google = |name: &str| {
             serde_json::json!({"name": format!("models/{name}"), "displayName": name, "version": "1",
                 "supportedGenerationMethods": ["generateContent", "countTokens"]})
@@ -394,7 +394,8 @@ impl Engine {
                 serde_json::json!({"object": "list", "data": names.iter().map(|n| openai(n)).collect::<Vec<_>>()})
             }
         };
-        let mut answer = Answer { status: 200, body: serde_json::to_vec(&body).unwrap_or_default(), ..Answer::default() };
+        let mut answer =
+            Answer { status: 200, body: serde_json::to_vec(&body).unwrap_or_default(), ..Answer::default() };
         answer.fields.append(b"content-type", b"application/json");
         self.answer_with(ex, answer);
     }

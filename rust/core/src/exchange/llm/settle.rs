@@ -76,12 +76,8 @@ impl Engine {
             _ if !good => "error",
             _ => "clean",
         };
-        let settled = Settled {
-            usage,
-            estimated: !usage.complete,
-            nano_usd: cost.map(|pico| pico.div_ceil(1000)),
-            end,
-        };
+        let settled =
+            Settled { usage, estimated: !usage.complete, nano_usd: cost.map(|pico| pico.div_ceil(1000)), end };
         call.settled = Some(settled);
         let provider = target.map(|t| &revision.ai.providers[t.provider as usize]);
         let credential = provider.zip(call.credential).and_then(|(p, c)| p.credentials.get(c as usize));
