@@ -83,7 +83,7 @@ _OPENAI = (
     "dall-e-3",
     "ft:gpt-4o-mini",
 )
-_CLAUDE = ("claude-sonnet-4-5", "claude-haiku-4-5", "claude-opus-4-1")
+_CLAUDE = ("claude-haiku-4-5", "claude-sonnet-5-5", "claude-opus-5-5")
 _GEMINI = ("gemini-2.5-flash", "gemini-2.5-pro", "gemini-embedding-001", "text-embedding-004")
 _BEDROCK = (
     "amazon.nova-lite-v1:0",

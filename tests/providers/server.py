@@ -9,6 +9,9 @@ Never: TLS, HTTP/2, pipelining beyond waiting.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -168,8 +171,10 @@ class Connection(asyncio.Protocol):
             await self.writable.wait()
 
     def abort(self) -> None:
-        """By RST, as what was not read or sent is thrown away."""
+        """By RST: the socket is told not to linger."""
         self.keep = False
+        with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Access tokens of Vertex: a service account's signed assertion is exchanged for one, which lives for a while.
 
-The key pair is made on first use. An assertion must be RS256 by that key, for this token endpoint, from this account,
-with a scope, valid now and for an hour at most.
+The key pair is made on first use. An assertion must be RS256 by that key, for this token endpoint or Google's, from
+this account, with a scope, valid now and for an hour at most.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from tests.providers.wire import Call, Refused, Request, Whole
 
 ACCOUNT = "gateway@simulated.iam.gserviceaccount.com"
 PROJECT = "simulated"
+GOOGLE = "https://oauth2.googleapis.com/token"
+"""Google's own library names it whatever the token endpoint of the account is."""
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
@@ -57,7 +59,7 @@ class Tokens:
         try:
             self._verify(form.get("assertion", ""), f"{base}/vertex/token")
         except (ValueError, InvalidSignature) as error:
-            return _denied("invalid_grant", f"Invalid JWT: {error or 'signature'}")
+            return _denied("invalid_grant", f"Invalid JWT: {str(error) or 'signature'}")
         token = f"ya29.simulated-{len(self.issued) + 1}"
         self.issued[token] = time.time() + self.life
         return Whole.json({"access_token": token, "expires_in": self.life, "token_type": "Bearer"})
@@ -73,7 +75,7 @@ class Tokens:
         signed = f"{parts[0]}.{parts[1]}".encode()
         self.key.public_key().verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
         now = time.time()
-        if claims.get("iss") != ACCOUNT or claims.get("aud") != audience or not claims.get("scope"):
+        if claims.get("iss") != ACCOUNT or claims.get("aud") not in (audience, GOOGLE) or not claims.get("scope"):
             raise ValueError("issuer, audience or scope")
         issued, expires = float(claims.get("iat", 0)), float(claims.get("exp", 0))
         if not (issued - 60 <= now < expires and expires - issued <= 3600):
