@@ -1,4 +1,4 @@
-"""Prints all requirements of a pyproject.toml, those of its extras included, one a line, for `pip install --requirement`."""
+"""Prints the requirements of a pyproject.toml and all its extras, one a line, for `pip install --requirement`."""
 
 import sys
 import tomllib

@@ -43,7 +43,7 @@ def create(call: Call) -> Answer:
 
 def _version(call: Call) -> None:
     if call.provider.name == "vertex":
-        if not str(call.body.get("anthropic_version")).startswith("vertex-"):
+        if not isinstance(call.body.get("anthropic_version"), str):
             raise Refused(400, "invalid", "anthropic_version: Field required")
     elif call.request.header("anthropic-version") is None:
         raise Refused(400, "invalid", "anthropic-version: header is required")
