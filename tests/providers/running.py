@@ -15,16 +15,20 @@ ROOT = Path(__file__).parents[2]
 
 
 class Simulator:
-    """`url` is where it listens."""
+    """`url` is where it listens; given one, an already running one is controlled and left running."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, url: str | None = None) -> None:
+        self.process: subprocess.Popen[str] | None = None
+        if url is not None:
+            self.url = url.rstrip("/")
+            return
         command = [sys.executable, "-m", "tests.providers", "--stdin", *arguments]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"the simulator ended with {self.process.wait(10)}")
-        self.url: str = json.loads(line)["url"]
+        self.url = str(json.loads(line)["url"])
 
     def __enter__(self) -> Simulator:
         return self
@@ -33,6 +37,8 @@ class Simulator:
         self.close()
 
     def close(self) -> None:
+        if self.process is None:
+            return
         self.process.terminate()
         self.process.wait(10)
         for pipe in (self.process.stdin, self.process.stdout):
