@@ -142,7 +142,7 @@ def raises(*kinds: type[BaseException]) -> Iterator[list[Any]]:
     raise AssertionError(f"nothing was raised, expected {' or '.join(kind.__name__ for kind in kinds)}")
 
 
-# ---- what all clients are asked ----------------------------------------------------------------------------------------
+# ---- what all clients are asked --------------------------------------------------------------------------------------
 
 TEXT = "the quick brown fox"
 CITIES = ["Bern and its lakes", "Zürich"]

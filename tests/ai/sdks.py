@@ -1,6 +1,6 @@
 """`python -m tests.ai.sdks`: clients that others wrote, feature by feature, with models of every provider.
 
-- `--direct` points each client at the simulator of its own dialect's provider: what fails there is the simulator's fault.
+- `--direct` points each client at the simulator of its own dialect's provider: what fails there is wrong in it.
 - `--gateway URL` points all of them at one address; the gateway's providers lie under `--simulator URL`, and it knows
   the models `fast`, `claude`, `gemini`, `nova` and `embed`.
 

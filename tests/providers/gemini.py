@@ -179,7 +179,7 @@ def _turns(prompt: Prompt, content: Any) -> None:
             results.append(_result(answered.get("response") or {}))
         elif inline is not None:
             kind = _member(inline, "mimeType")
-            turn.attached.append(f"{_sort(kind)} {kind} {octets(inline['data'])}")
+            turn.attached.append(f"{_sort(kind)} {kind} {octets(_standard(inline['data']))}")
         elif file is not None:
             turn.attached.append(f"{_sort(_member(file, 'mimeType') or '')} url")
         elif "text" in part:
@@ -193,6 +193,11 @@ def _turns(prompt: Prompt, content: Any) -> None:
         if not (turn.text or turn.attached):
             return
     prompt.turns.append(turn)
+
+
+def _standard(data: str) -> str:
+    """Base64 of the URL alphabet is read, too; the official client sends it."""
+    return data.replace("-", "+").replace("_", "/") + "=" * (-len(data) % 4)
 
 
 def _sort(kind: str) -> str:

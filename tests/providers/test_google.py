@@ -110,9 +110,9 @@ def test_structured_output_and_limits(client: Any) -> None:
     assert (answer.text, answer.candidates[0].finish_reason) == ("one two ", "MAX_TOKENS")
     refused = client.models.generate_content(model=MODEL, contents="refuse")
     assert refused.candidates[0].finish_reason == "SAFETY"
-    image = types.Part.from_bytes(data=b"hello", mime_type="image/png")
+    image = types.Part.from_bytes(data=b"\xff\xfe\xfb\xef", mime_type="image/png")
     seen = client.models.generate_content(model=MODEL, contents=["look", image])
-    assert seen.text == "look [image image/png 5]"
+    assert seen.text == "look [image image/png 4]"
 
 
 def test_counting_embedding_models(client: Any) -> None:
