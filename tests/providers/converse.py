@@ -51,10 +51,10 @@ def stream(call: Call) -> Answer:
             told = {"delta": delta, **at, **_padding()}
             events.append(Event(told, "delta" if tokens else "other", "contentBlockDelta", tokens))
         events.append(Event({**at, **_padding()}, "other", "contentBlockStop"))
-    events.append(Event({"stopReason": _reason(reply), **_padding()}, "other", "messageStop"))
+    events.append(Event({"stopReason": _reason(reply), **_padding()}, "end", "messageStop"))
     if call.quirks.usage != "omit":
         metadata = {"usage": _usage(reply.usage), "metrics": {"latencyMs": 1}, **_padding()}
-        events += [Event(metadata, "end", "metadata")] * (2 if call.quirks.usage == "repeat" else 1)
+        events += [Event(metadata, "other", "metadata")] * (2 if call.quirks.usage == "repeat" else 1)
     return Streamed(events, reply.usage, _error, "aws")
 
 

@@ -1,7 +1,8 @@
 """Gemini: `generateContent`, streamed as server-sent events or as a JSON array, `countTokens`, embeddings, models.
 
-Function calls are never streamed in pieces. A call made while thinking carries a `thoughtSignature`; one that comes
-back must be right. Members are read in camel case and in snake case, as the API does.
+A stream tells usage in every event, of what was said so far. Function calls are never streamed in pieces. A call made
+while thinking carries a `thoughtSignature`; one that comes back must be right. Members are read in camel case and in
+snake case, as the API does.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def stream(call: Call) -> Answer:
     events: list[Event] = []
     sent = Usage(reply.usage.input, 0, reply.usage.cached_read)
     hidden = len(reply.reasoning) if not _thoughts(call) else 0
-    repeat = call.quirks.usage == "repeat"
+    omit = call.quirks.usage == "omit"
     pieces: list[tuple[dict[str, Any], int, int]] = []
     if not hidden:
         pieces += [({"text": piece, "thought": True}, 1, 1) for piece in reply.reasoning]
@@ -44,13 +45,15 @@ def stream(call: Call) -> Answer:
         sent.output += tokens + hidden
         sent.reasoning += reasoning + hidden
         chunk = _envelope(call, [_candidate([part], None)])
-        if repeat:
+        if not omit:
             chunk["usageMetadata"] = _usage(sent)
         events.append(Event(chunk, "delta", tokens=tokens + hidden))
         hidden = 0
     last = _envelope(call, [_candidate([{"text": ""}], reply)])
-    if call.quirks.usage != "omit":
+    if not omit:
         last["usageMetadata"] = _usage(reply.usage)
+    if call.quirks.usage == "repeat":
+        events.append(Event(last, "other"))
     events.append(Event(last, "end"))
     sse = call.request.query.get("alt") == "sse"
     return Streamed(events, reply.usage, _error, "sse" if sse else "array")

@@ -247,3 +247,59 @@ def test_it_knows_nothing_of_pygate() -> None:
     for module in Path(ROOT, "tests", "providers").glob("*.py"):
         text = module.read_text()
         assert ("import py" + "gate") not in text and ("from py" + "gate") not in text, module
+
+
+STREAMS: dict[str, tuple[str, dict[str, str], dict[str, Any], bytes, bytes]] = {
+    "openai": ("/v1/chat/completions", HEADERS, ask(), b"[DONE]", b'"prompt_tokens"'),
+    "anthropic": (
+        "/v1/messages",
+        {"x-api-key": "anthropic-key-1", "anthropic-version": "2023-06-01"},
+        {"model": "claude-x", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "a b"}]},
+        b"message_stop",
+        b'"input_tokens"',
+    ),
+    "gemini": (
+        "/v1beta/models/gemini-x:streamGenerateContent?alt=sse",
+        {"x-goog-api-key": "gemini-key-1"},
+        {"contents": [{"parts": [{"text": "a b"}]}]},
+        b"finishReason",
+        b"usageMetadata",
+    ),
+    "bedrock": (
+        "/model/amazon.x/converse-stream",
+        {"authorization": "Bearer bedrock-key-1"},
+        {"messages": [{"role": "user", "content": [{"text": "a b"}]}]},
+        b"messageStop",
+        b"inputTokens",
+    ),
+    "cohere": (
+        "/v2/chat",
+        {"authorization": "Bearer cohere-key-1"},
+        {"model": "command-x", "stream": True, "messages": [{"role": "user", "content": "a b"}]},
+        b"message-end",
+        b"input_tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_dialect_can_lack_its_end_and_its_usage(providers: Simulator, name: str) -> None:
+    path, headers, body, end, usage = STREAMS[name]
+
+    def stream() -> bytes:
+        answer = httpx.post(f"{providers.url}/{name}{path}", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    whole = stream()
+    assert end in whole and usage in whole
+    providers.faults({"done": False})
+    assert end not in stream()
+    assert providers.last()["finished"]
+    providers.faults({"usage": "omit"})
+    assert end in stream() and usage not in stream()
+    providers.faults({"cut_deltas": 1, "cut_by": "clean"})
+    assert end not in stream()
+    assert providers.last()["cut"] and providers.last()["sent"]["output"] == 1
+    providers.faults({"error_after": 1, "message": "sorry"})
+    assert b"sorry" in stream()
