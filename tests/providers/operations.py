@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from urllib.parse import unquote
 
-from tests.providers import chat, cohere, converse, gemini, media, messages, multipart, responses
+from tests.providers import chat, cohere, converse, gemini, media, messages, multipart, realtime, responses
 from tests.providers.wire import Answer, Call, Refused
 
 Run = Callable[[Call], Answer]
@@ -44,6 +44,7 @@ _OPENAI = (
     Operation("POST", "/responses", "responses", responses.create),
     Operation("GET", "/responses/{id}", "responses.get", responses.retrieve, False),
     Operation("DELETE", "/responses/{id}", "responses.delete", responses.delete, False),
+    Operation("GET", "/realtime", "realtime", realtime.refuse, False),
     Operation("POST", "/embeddings", "embeddings", media.embeddings, False),
     Operation("GET", "/models", "models", media.models, False),
     Operation("GET", "/models/{model}", "models.get", media.model, False),
@@ -153,7 +154,7 @@ def find(call: Call, path: str) -> Operation:
 def _named(call: Call) -> str:
     """The model that the body names."""
     if call.request.method != "POST":
-        return ""
+        return call.request.query.get("model", "")
     if multipart.boundary(call.request):
         return multipart.text(call.request, "model") or ""
     if not call.request.body:

@@ -3,7 +3,7 @@
 Rules: heads of at most 64 KiB, bodies of at most 64 MiB, by length or chunked. What is no HTTP/1.1 is answered by 400
 and the end of the connection. A connection that the client closes cancels the answer in progress at once.
 
-Never: TLS, HTTP/2, pipelining beyond waiting.
+Never: TLS, HTTP/2, two answers at once.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Connection(asyncio.Protocol):
         self.writable.set()
         self.gone = False
         self.keep = True
+        self.receive: Callable[[bytes], None] | None = None
+        """Takes what comes after an upgrade."""
         Connection.opened += 1
         self.number = Connection.opened
 
@@ -64,6 +66,9 @@ class Connection(asyncio.Protocol):
         self.writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self.receive is not None:
+            self.receive(data)
+            return
         self.buffer += data
         if self.task is None:
             self._next()
@@ -169,6 +174,15 @@ class Connection(asyncio.Protocol):
     async def drain(self) -> None:
         if not self.writable.is_set():
             await self.writable.wait()
+
+    def upgrade(self, headers: Headers, receive: Callable[[bytes], None]) -> None:
+        """From now on the connection speaks another protocol."""
+        self.keep = True
+        self.transport.write(_head_octets(101, headers, True))
+        self.receive = receive
+        if held := bytes(self.buffer):
+            self.buffer.clear()
+            receive(held)
 
     def abort(self) -> None:
         """By RST: the socket is told not to linger."""

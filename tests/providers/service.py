@@ -10,12 +10,13 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tests.providers import control, render, sigv4
+from tests.providers import control, render, sigv4, websocket
 from tests.providers.catalogue import PROVIDERS, check_key, key_of, limit_headers
 from tests.providers.faults import Effects, Faults
 from tests.providers.ledger import Entry, Ledger
 from tests.providers.memory import Memory
 from tests.providers.operations import Run, find
+from tests.providers.realtime import Session
 from tests.providers.server import Connection
 from tests.providers.tokens import Tokens
 from tests.providers.wire import Answer, Call, Headers, Quirks, Refused, Request, Streamed, Usage, Whole, refusal
@@ -78,6 +79,10 @@ class Service:
                 raise Refused(
                     404, "not_found", f"the model '{call.model}' does not exist, or not for this key", "model"
                 )
+            if call.operation == "realtime" and websocket.wanted(call.request):
+                entry.first_ms = entry.ms()
+                await Session(call, entry, effects, connection, self._headers(call)).run()
+                return
             answer = _run(operation.run, call)
         except Refused as refused:
             answer = self._refuse(call, refused, effects)
