@@ -219,7 +219,7 @@ def bad_request(place: Place, target: Target) -> None:
 @SUITE.feature("429")
 def limited(place: Place, target: Target) -> None:
     with (
-        place.fault(target.label, status=429, headers={"retry-after": "3"}),
+        place.fault(target.label, status=429, headers={"retry-after": "1"}),
         raises(anthropic.RateLimitError) as caught,
     ):
         connect(place).messages.create(**say(target, TEXT))

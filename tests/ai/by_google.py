@@ -209,7 +209,7 @@ def bad_request(place: Place, target: Target) -> None:
 
 @SUITE.feature("429")
 def limited(place: Place, target: Target) -> None:
-    with place.fault(target.label, status=429, headers={"retry-after": "3"}), raises(errors.ClientError) as caught:
+    with place.fault(target.label, status=429, headers={"retry-after": "1"}), raises(errors.ClientError) as caught:
         connect(place).models.generate_content(**say(target, TEXT))
     same((caught[0].code, caught[0].status), (429, "RESOURCE_EXHAUSTED"))
 

@@ -145,7 +145,7 @@ def suite(name: str, own: str, make: Maker, errors: Any) -> Suite:
 
     @made.feature("429")
     def limited(place: Place, target: Target) -> None:
-        with place.fault(target.label, status=429, headers={"retry-after": "3"}), raises(errors.RateLimitError):
+        with place.fault(target.label, status=429, headers={"retry-after": "1"}), raises(errors.RateLimitError):
             make(place, target).invoke(TEXT)
 
     @made.feature("retry", cross=False)

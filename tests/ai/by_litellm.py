@@ -120,7 +120,7 @@ def suite(name: str, own: str, dialect: str) -> Suite:
 
     @made.feature("429")
     def limited(place: Place, target: Target) -> None:
-        with place.fault(target.label, status=429, headers={"retry-after": "3"}), raises(litellm.RateLimitError):
+        with place.fault(target.label, status=429, headers={"retry-after": "1"}), raises(litellm.RateLimitError):
             complete(place, target, TEXT)
 
     if dialect == "openai":

@@ -275,7 +275,7 @@ def bad_request(place: Place, target: Target) -> None:
 
 @SUITE.feature("429")
 def limited(place: Place, target: Target) -> None:
-    with place.fault(target.label, status=429, headers={"retry-after": "3"}), raises(openai.RateLimitError) as caught:
+    with place.fault(target.label, status=429, headers={"retry-after": "1"}), raises(openai.RateLimitError) as caught:
         connect(place).chat.completions.create(**say(target, TEXT))
     holds(caught[0].response.headers.get("retry-after"), "retry-after")
 

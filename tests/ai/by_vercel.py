@@ -61,6 +61,7 @@ def run(client: str, place: Place, labels: list[str]) -> Iterator[Found]:
             "own": label == own,
             "simulator": place.simulator.url,
             "provider": LABELS[label],
+            "settle": place.settle,
         }
         command = ["node", str(where / "client.mjs"), json.dumps(given)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)

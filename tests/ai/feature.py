@@ -41,6 +41,8 @@ class Place:
     """Label → name to ask for."""
     simulator: Simulator
     direct: bool
+    settle: float = 0.0
+    """Seconds that a gateway is given after a fault to try the provider again."""
 
     def key(self, dialect: str) -> str:
         return self.keys[dialect]
@@ -53,6 +55,7 @@ class Place:
             yield
         finally:
             self.simulator.faults()
+            time.sleep(self.settle)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def main() -> int:
     began = time.monotonic()
     with Simulator(url=args.simulator) as simulator:
         simulator.reset()
-        place = direct(simulator) if args.direct else behind(args.gateway, args.key, simulator)
+        place = direct(simulator) if args.direct else behind(args, simulator)
         for name in wanted:
             progress.print(name, style="dim")
             found += run(name, place, labels)
@@ -78,6 +78,7 @@ def arguments() -> tuple[argparse.Namespace, list[str], list[str]]:
     where.add_argument("--gateway", metavar="URL", help="all clients at this address")
     parser.add_argument("--simulator", metavar="URL", help="a running simulator (needed with --gateway)")
     parser.add_argument("--key", default="", help="the virtual key that clients use with --gateway")
+    parser.add_argument("--settle", type=float, default=0.0, metavar="SECONDS", help="to wait after each fault")
     parser.add_argument("--only", default=",".join(SUITES), help="clients, comma-separated (default: %(default)s)")
     parser.add_argument("--models", default=",".join(LABELS), help="of these models (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
@@ -98,10 +99,10 @@ def direct(simulator: Simulator) -> Place:
     return Place(f"{url}/openai/v1", f"{url}/anthropic", f"{url}/gemini", keys, NAMES, simulator, True)
 
 
-def behind(gateway: str, key: str, simulator: Simulator) -> Place:
-    root = gateway.rstrip("/")
-    keys = dict.fromkeys(("openai", "anthropic", "gemini"), key)
-    return Place(f"{root}/v1", root, root, keys, {name: name for name in NAMES}, simulator, False)
+def behind(args: argparse.Namespace, simulator: Simulator) -> Place:
+    root = args.gateway.rstrip("/")
+    keys = dict.fromkeys(("openai", "anthropic", "gemini"), args.key)
+    return Place(f"{root}/v1", root, root, keys, {name: name for name in NAMES}, simulator, False, args.settle)
 
 
 def run(name: str, place: Place, labels: list[str]) -> Iterator[Found]:

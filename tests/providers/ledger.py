@@ -3,7 +3,7 @@
 - `usage` is what the complete answer costs, `sent` what was written before the stream ended or the client left: all of
   the input and the tokens of the deltas that were written. Both are equal for a call that finished.
 - A refused call costs nothing.
-- Entries are kept without bound (some 1 KB each), heads and bodies of the last 512 only: `?full=1` tells them.
+- Entries are kept without bound (some 1 KB each), heads and bodies of the last ones up to 32 MiB: `?full=1` tells them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.providers.wire import Headers, Usage
 
-FULL = 512
+FULL = 32 << 20
 
 
 @dataclass
@@ -57,11 +57,15 @@ class Ledger:
 
     def clear(self) -> None:
         self.entries: list[Entry] = []
-        self.full: deque[tuple[Entry, Headers, bytes]] = deque(maxlen=FULL)
+        self.full: deque[tuple[Entry, Headers, bytes]] = deque()
+        self.size = 0
 
     def begin(self, entry: Entry, headers: Headers, body: bytes) -> None:
         self.entries.append(entry)
         self.full.append((entry, headers, body))
+        self.size += len(body) + 1024
+        while self.size > FULL:
+            self.size -= len(self.full.popleft()[2]) + 1024
 
     def told(self, provider: str | None = None, key: str | None = None, full: bool = False) -> list[dict[str, Any]]:
         more = {id(entry): (headers, body) for entry, headers, body in self.full} if full else {}

@@ -43,6 +43,7 @@ async function broken(effects, run) {
     await run()
   } finally {
     await faults()
+    await new Promise((resolve) => setTimeout(resolve, place.settle * 1000))
   }
 }
 
@@ -111,7 +112,7 @@ const everywhere = {
     assert.equal(answer.text.trim(), COUNTED.split(' ').slice(0, 16).join(' '))
   },
   async 429() {
-    await broken({ status: 429, headers: { 'retry-after': '3' } }, () =>
+    await broken({ status: 429, headers: { 'retry-after': '1' } }, () =>
       assert.rejects(generateText(say(TEXT)), status(429)),
     )
   },
