@@ -34,14 +34,18 @@ class Lines(NamedTuple):
     number: int
 
 
-def log_record(call: Call, templates: Mapping[str, str], resource: Resource) -> ReadableLogRecord:
-    """The call as an OTLP log record, tied to its trace."""
+def log_record(
+    call: Call, templates: Mapping[str, str], resource: Resource, kinds: Mapping[str, str] | None = None
+) -> ReadableLogRecord:
+    """The call as an OTLP log record, tied to its trace. `kinds`: the kind of every provider of models."""
     severity, name = SeverityNumber.INFO, "INFO"
     if call.failed:
         severity, name = SeverityNumber.ERROR, "ERROR"
     elif call.status >= 400 or call.grpc_status not in ("", "OK", "CANCELLED"):
         severity, name = SeverityNumber.WARN, "WARN"
     known = attributes(call, templates.get(call.route, ""))
+    if call.llm is not None and call.llm.target:
+        known |= call.llm.provider_leg(kinds or {}, call.before_ns)
     if call.findings:
         known["pygate.guard.rules"] = tuple(str(finding.get("rule", "")) for finding in call.findings)
     record = LogRecord(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pygate.audit.grpc import SERVER_ERRORS
+from pygate.telemetry.llm import Llm
 
 #: Methods that may be used as a metric or span name; others become `_OTHER` there.
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"})
@@ -51,6 +52,8 @@ class Call:
     #: Name of a gRPC call's status (`UNAVAILABLE`); empty for other requests.
     grpc_status: str = ""
     findings: tuple[dict[str, Any], ...] = field(default=())
+    #: What it came to, if it was a call of a model.
+    llm: Llm | None = None
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> Call:
@@ -89,12 +92,18 @@ class Call:
             truncated=get("truncated", False),
             grpc_status=get("grpc_status", ""),
             findings=tuple(get("findings", ())),
+            llm=Llm.of(get("llm")),
         )
 
     @property
     def start_ns(self) -> int:
         """First byte of the request, as far as known."""
         return self.end_ns - self.duration_ns if self.end_ns else self.intent_ns
+
+    @property
+    def before_ns(self) -> int:
+        """What passed between the first byte of the request and its way upstream."""
+        return max(self.intent_ns - self.start_ns, 0) if self.intent_ns else 0
 
     @property
     def failed(self) -> bool:

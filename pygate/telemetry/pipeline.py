@@ -26,6 +26,7 @@ from pygate.telemetry.batch import Backoff, Batcher, Reporter, Tally
 from pygate.telemetry.call import Call
 from pygate.telemetry.exemplars import Exemplar, Exemplars, SeriesKey
 from pygate.telemetry.families import Family
+from pygate.telemetry.genai import GenAi
 from pygate.telemetry.records import RecordReader
 from pygate.telemetry.settings import Settings
 
@@ -49,6 +50,7 @@ class Context:
     audit_dir: Path
     start_ns: int
     exemplars: Exemplars
+    genai: GenAi = field(default_factory=GenAi)
     tallies: dict[str, Tally] = field(default_factory=lambda: {signal: Tally() for signal in SIGNALS})
     damaged: int = 0
 
@@ -130,11 +132,13 @@ class Pipeline:
             ending = self._ending.is_set()
             more, pause = False, POLL
             try:
-                lines, calls, more = reader.read()
+                lines, calls, more, models = reader.read()
                 if self._lines is not None and lines.number:
                     # Reading a backlog is faster than writing it down. A log that cannot be written to at all must
                     # not hold up the spans for good.
                     self._lines.put(lines, wait=POLL)
+                for told in models:
+                    self._context.genai.count(told)
                 for call in calls:
                     self._take(call)
                 self._context.damaged = max(self._context.damaged, reader.damaged)
@@ -154,9 +158,9 @@ class Pipeline:
     def _take(self, call: Call) -> None:
         context = self._context
         if self._logs is not None and (call.sampled or self.settings.logs == "all"):
-            self._logs.put(access.log_record(call, context.templates, context.resource))
+            self._logs.put(access.log_record(call, context.templates, context.resource, context.genai.kinds))
         if self._spans is not None and call.sampled:
-            for span in spans.of_call(call, context.templates, context.resource):
+            for span in spans.of_call(call, context.templates, context.resource, context.genai.kinds):
                 self._spans.put(span)
         if call.sampled and call.complete and call.trace_id:
             key = SeriesKey(call.route, call.known_method, call.scheme, call.status, call.code, call.grpc_status)

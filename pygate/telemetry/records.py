@@ -15,7 +15,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -37,6 +37,8 @@ class Told(NamedTuple):
     calls: list[Call]
     #: The next are there already.
     more: bool
+    #: Every call of a model, as `AuditTail` tells it.
+    models: list[dict[str, Any]]
 
 
 class RecordReader:
@@ -48,6 +50,7 @@ class RecordReader:
         self._sampled_only = not settings.reads_all_records
         self._lines = settings.access_log != "off"
         self._wanted = "latest" if not settings.exports else "all" if settings.logs == "all" else "sampled"
+        self._models = settings.models
         self._lock: int | None = None
         self._tail: AuditTail | None = None
         self._saved = time.monotonic()
@@ -66,11 +69,15 @@ class RecordReader:
         """What ended since the last time. Raises OSError."""
         self.open()
         if self._tail is None:
-            return Told(Lines(b"", 0), [], False)
-        text, count, calls, more = self._tail.access(READ, lines=self._lines, wanted=self._wanted)
+            return Told(Lines(b"", 0), [], False, [])
+        wanted = "all" if self._models else self._wanted
+        text, count, calls, more = self._tail.access(READ, lines=self._lines, wanted=wanted)
         if time.monotonic() - self._saved > SAVE_MARKS:
             self._save_marks(self._tail)
-        return Told(Lines(text, count), [Call.of(call) for call in calls], more)
+        models = [call for call in calls if "llm" in call] if self._models else []
+        if wanted != self._wanted:
+            calls = [call for call in calls if call.get("sampled")]
+        return Told(Lines(text, count), [Call.of(call) for call in calls], more, models)
 
     def close(self) -> None:
         """Leaves the marks and the lock to a successor. Raises OSError when the marks cannot be written."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pygate._core import MetricsReader, Shared
+from pygate.config.providers import kinds
 from pygate.telemetry import prometheus, resource
 from pygate.telemetry.exemplars import Exemplars
 from pygate.telemetry.families import Family, FamilyBuilder, Point
@@ -55,6 +56,7 @@ class Telemetry:
             start_ns=time.time_ns(),
             exemplars=exemplars,
         )
+        self._context.genai.kinds = kinds(config)
         self._pipeline: Pipeline | None = None
 
     def start(self) -> None:
@@ -72,6 +74,8 @@ class Telemetry:
         self._builder.templates = templates
         self._context.templates = templates
         self._context.resource = built
+        # Calls of the revision before may end later.
+        self._context.genai.kinds = {**self._context.genai.kinds, **kinds(config)}
         if settings != self._settings:
             self._settings = settings
             if self._pipeline is not None:
@@ -87,7 +91,9 @@ class Telemetry:
     def families(self) -> Sequence[Family]:
         """Every metric at this moment."""
         with self._lock:
-            return self._builder.build(self._reader.snapshot(), [*self._own(), *self._extra()])
+            return self._builder.build(
+                self._reader.snapshot(), [*self._own(), *self._context.genai.families(), *self._extra()]
+            )
 
     def prometheus(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type; OpenMetrics (with exemplars) when `accept` asks for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pygate.config.providers import serves_models
 from pygate.config.schema import schema
 from pygate.config.secrets import is_reference, resolve
 from pygate.config.units import seconds
@@ -28,6 +29,8 @@ class Settings:
     logs: str
     resource: tuple[tuple[str, str], ...]
     environment: str
+    #: Routes serve models, whose metrics are made of records.
+    models: bool
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Settings:
@@ -48,6 +51,7 @@ class Settings:
             logs=get("logs"),
             resource=tuple(sorted(get("resource").items())),
             environment=get("environment"),
+            models=serves_models(config),
         )
 
     @property
@@ -57,11 +61,11 @@ class Settings:
     @property
     def reads_all_records(self) -> bool:
         """Every call is wanted, not only sampled ones."""
-        return self.access_log != "off" or (self.exports and self.logs == "all")
+        return self.access_log != "off" or (self.exports and self.logs == "all") or self.models
 
     @property
     def reads_records(self) -> bool:
-        return self.exports or self.access_log != "off"
+        return self.exports or self.access_log != "off" or self.models
 
 
 def route_templates(config: dict[str, Any]) -> dict[str, str]:

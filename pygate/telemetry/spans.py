@@ -1,7 +1,8 @@
 """Calls as spans: a server span for the exchange and, below it, a client span for the upstream attempt.
 
 Ids and the sampling decision are the worker's: it sent them upstream before the call was over. Attributes follow
-the HTTP and, for gRPC calls, the RPC semantic conventions. The query, credentials and bodies are not in the records
+the HTTP and, for gRPC calls, the RPC semantic conventions; the client span of a call of a model is an inference span of
+the GenAI conventions. The query, credentials and bodies are not in the records
 and so never here.
 """
 
@@ -21,8 +22,10 @@ from pygate.telemetry.otlp import SCOPE
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
-def of_call(call: Call, templates: Mapping[str, str], resource: Resource) -> list[ReadableSpan]:
-    """The spans of a sampled call; none when it has no valid ids."""
+def of_call(
+    call: Call, templates: Mapping[str, str], resource: Resource, kinds: Mapping[str, str] | None = None
+) -> list[ReadableSpan]:
+    """The spans of a sampled call; none when it has no valid ids. `kinds`: the kind of every provider of models."""
     context = _context(call.trace_id, call.span_id, remote=False)
     if context is None:
         return []
@@ -42,7 +45,7 @@ def of_call(call: Call, templates: Mapping[str, str], resource: Resource) -> lis
         end_time=max(call.end_ns, start),
         instrumentation_scope=SCOPE,
     )
-    return [server, _client(call, context, resource)] if call.endpoint else [server]
+    return [server, _client(call, context, resource, kinds or {})] if call.endpoint else [server]
 
 
 def attributes(call: Call, template: str) -> Attributes:
@@ -71,7 +74,8 @@ def attributes(call: Call, template: str) -> Attributes:
         "pygate.upstream.attempts": call.attempts,
         "pygate.truncated": call.truncated,
     }
-    return {name: value for name, value in known.items() if value} | rpc(call)
+    more = call.llm.governed() if call.llm is not None else rpc(call)
+    return {name: value for name, value in known.items() if value} | more
 
 
 def rpc(call: Call) -> Attributes:
@@ -95,14 +99,19 @@ def attempt_span_id(span_id: str) -> str:
     return f"{mixed ^ mixed >> 32 or 1:016x}"
 
 
-def _client(call: Call, parent: SpanContext, resource: Resource) -> ReadableSpan:
+def _client(call: Call, parent: SpanContext, resource: Resource, kinds: Mapping[str, str]) -> ReadableSpan:
     """The upstream leg, from the intent (nothing had been sent yet) to the end of the answer."""
+    error = error_type(call.status, call.code, client=True, grpc=call.grpc_status)
+    name, more = span_method(call), rpc(call)
+    if call.llm is not None and call.llm.target:
+        error = call.llm.failure(call.code, call.status)
+        name, more = f"{call.llm.operation_name} {call.llm.model}", call.llm.provider_leg(kinds, call.before_ns)
     known: Attributes = {
         "http.request.method": call.known_method,
         **server_address(call.endpoint),
         "url.scheme": "http",
         "http.response.status_code": call.status if not call.code else 0,
-        "error.type": error_type(call.status, call.code, client=True, grpc=call.grpc_status),
+        "error.type": error,
         "http.request.resend_count": max(call.attempts - 1, 0),
         "pygate.service": call.service,
         "pygate.upstream.wait": call.upstream_ns / 1e9,
@@ -110,13 +119,13 @@ def _client(call: Call, parent: SpanContext, resource: Resource) -> ReadableSpan
     context = SpanContext(parent.trace_id, int(attempt_span_id(call.span_id), 16), False, _SAMPLED)
     start = max(call.intent_ns, call.start_ns)
     return ReadableSpan(
-        name=span_method(call),
+        name=name,
         context=context,
         parent=parent,
         resource=resource,
-        attributes={name: value for name, value in known.items() if value} | rpc(call),
+        attributes={name: value for name, value in known.items() if value} | more,
         kind=SpanKind.CLIENT,
-        status=_status(call, failed=bool(call.code) or call.status >= 400 or call.grpc_status not in ("", "OK")),
+        status=_status(call, failed=bool(error)),
         start_time=start,
         end_time=max(call.end_ns, start),
         instrumentation_scope=SCOPE,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from pygate._core import AuditLogWriter, MetricsWriter, Shared, encode_audit_intent, encode_audit_outcome
@@ -24,6 +25,17 @@ def receiver(request: pytest.FixtureRequest) -> Iterator[HttpReceiver | GrpcRece
     receiver.stop()
 
 
+def extended(record: bytes, name: str, value: bytes) -> bytes:
+    """The record with a typed extension (`core::audit::codec::extend`)."""
+    payload = bytes([len(name)]) + name.encode() + value
+    length, digits = len(payload), bytearray()
+    while length > 0x7F:
+        digits.append(length & 0x7F | 0x80)
+        length >>= 7
+    field = bytes([63 << 2 | 1, *digits, length]) + payload
+    return (len(record) - 4 + len(field)).to_bytes(4, "little") + record[4:] + field
+
+
 class Gateway:
     """What telemetry reads, written as workers write it: shared memory and an audit log."""
 
@@ -40,7 +52,15 @@ class Gateway:
         self._running.append(telemetry)
         return telemetry
 
-    def call(self, *, sampled: bool = True, exchange: bytes | None = None, intent: bool = True, **facts: Any) -> bytes:
+    def call(
+        self,
+        *,
+        sampled: bool = True,
+        exchange: bytes | None = None,
+        intent: bool = True,
+        llm: dict[str, Any] | None = None,
+        **facts: Any,
+    ) -> bytes:
         """Writes one call and waits until it is on disk; returns its exchange id."""
         self._calls += 1
         exchange = exchange or bytes.fromhex("01905d1a2b3c7d4e8f00") + self._calls.to_bytes(6, "big")
@@ -53,7 +73,8 @@ class Gateway:
         if intent:
             record = encode_audit_intent(exchange, 1_700_000_000_000_000_000, sampled=sampled, **(asked | facts))
             self._audit.append(record, 1, False)
-        last = self._audit.append(encode_audit_outcome(exchange, 1_700_000_000_002_000_000, **outcome), 1, True)
+        record = encode_audit_outcome(exchange, 1_700_000_000_002_000_000, **outcome)
+        last = self._audit.append(extended(record, "llm", orjson.dumps(llm)) if llm else record, 1, True)
         assert last is not None
         wait_for(lambda: self._audit.durable_seq() >= last)
         return exchange
