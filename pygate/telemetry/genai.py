@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pygate.telemetry.families import Attributes, Family, HistogramPoint, Point, server_address
-from pygate.telemetry.llm import Llm
+from pygate.telemetry.llm import Llm, provider_name
 
 MAX_SERIES = 2000
 OPT_IN = "gen_ai_latest_experimental"
@@ -92,60 +92,81 @@ class GenAi:
     """Written by the record thread, read by exporters."""
 
     def __init__(self) -> None:
-        self.kinds: Mapping[str, str] = {}
+        self._kinds: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._series: dict[_Key, _Series] = {}
+        #: The series of facts as records have them: their names by convention are made once.
+        self._met: dict[tuple[Any, ...], _Series] = {}
         self._spent: dict[tuple[str, ...], _Spent] = {}
         self._latest = OPT_IN in os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").replace(" ", "").split(",")
 
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind of every provider, by its name. Those that a configuration has lost are remembered."""
+        return self._kinds
+
+    def configure(self, kinds: Mapping[str, str]) -> None:
+        """Goes on with these providers."""
+        with self._lock:
+            self._kinds = {**self._kinds, **kinds}
+            self._met.clear()
+
     def count(self, told: Mapping[str, Any]) -> None:
         """Counts a call, as `AuditTail` tells it; others than finished calls of models are passed over."""
-        llm = Llm.of(told.get("llm"))
-        if llm is None or not llm.target:
+        llm = told.get("llm")
+        if not isinstance(llm, dict) or not llm.get("target"):
             return
-        provider = llm.provider_name(self.kinds)
-        error = llm.failure(told.get("code", ""), told.get("status", 0))
-        key = _Key(llm.operation_name, provider, llm.model, llm.target, told.get("endpoint", ""), error)
-        duration = told.get("duration_ns", 0)
+        get, asked = llm.get, told.get
+        end, stream, first = get("end"), get("stream"), get("ttft_ns")
+        entered, left, cost, estimated = get("input", 0), get("output", 0), get("nano_usd"), get("estimated")
+        place = (get("provider", ""), get("model", ""), llm["target"], get("team", ""), get("project", ""))
+        facts = (*place[:3], get("operation"), get("dialect"), end, asked("endpoint"), asked("code"), asked("status"))
+        duration = asked("duration_ns", 0)
         # From the first byte of the request to when it was sent on; the intent is written then.
-        began = told.get("end_ns", 0) - duration
-        before = min(max(told.get("start_ns", began) - began, 0), duration)
+        began = asked("end_ns", 0) - duration
+        before = min(max(asked("start_ns", began) - began, 0), duration)
         with self._lock:
-            series = self._of(key)
+            series = self._met.get(facts) or self._meet(facts, told, llm)
             series.request.add(duration / 1e9)
             series.duration.add((duration - before) / 1e9)
-            if llm.stream and llm.ttft_ns is not None:
-                series.first_chunk.add(max(llm.ttft_ns - before, 0) / 1e9)
-                if llm.end == "clean":
-                    series.first_token.add(llm.ttft_ns / 1e9)
-                    if llm.output > 1 and not llm.estimated:
-                        series.per_token.add(max(duration - llm.ttft_ns, 0) / (llm.output - 1) / 1e9)
-            if llm.input:
-                series.input.add(llm.input)
-            if llm.output:
-                series.output.add(llm.output)
+            if stream and first is not None:
+                series.first_chunk.add(max(first - before, 0) / 1e9)
+                if end == "clean":
+                    series.first_token.add(first / 1e9)
+                    if left > 1 and not estimated:
+                        series.per_token.add(max(duration - first, 0) / (left - 1) / 1e9)
+            if entered:
+                series.input.add(entered)
+            if left:
+                series.output.add(left)
             if self._latest:
                 _parts(series.parts, llm)
-            spent = self._spent_by((provider, llm.model, llm.target, llm.team, llm.project))
-            spent.nano_usd += llm.nano_usd or 0
-            spent.unpriced += llm.nano_usd is None
-            spent.estimated += llm.estimated
+            spent = self._spent.get(place) or self._spent_by(place)
+            if cost is None:
+                spent.unpriced += 1
+            else:
+                spent.nano_usd += cost
+            if estimated:
+                spent.estimated += 1
 
-    def _of(self, key: _Key) -> _Series:
+    def _meet(self, facts: tuple[Any, ...], told: Mapping[str, Any], member: dict[str, Any]) -> _Series:
+        llm = Llm.of(member)
+        assert llm is not None  # `member` is a table
+        error = llm.failure(told.get("code", ""), told.get("status", 0))
+        provider, endpoint = llm.provider_name(self._kinds), told.get("endpoint", "")
+        key = _Key(llm.operation_name, provider, llm.model, llm.target, endpoint, error)
         series = self._series.get(key)
         if series is None:
             if len(self._series) >= MAX_SERIES:
-                key = _OVERFLOW
-            series = self._series.setdefault(key, _Series())
+                return self._series.setdefault(_OVERFLOW, _Series())
+            series = self._series[key] = _Series()
+        if len(self._met) >= 4 * MAX_SERIES:
+            self._met.clear()
+        self._met[facts] = series
         return series
 
-    def _spent_by(self, key: tuple[str, ...]) -> _Spent:
-        spent = self._spent.get(key)
-        if spent is None:
-            if len(self._spent) >= MAX_SERIES:
-                key = ()
-            spent = self._spent.setdefault(key, _Spent())
-        return spent
+    def _spent_by(self, place: tuple[str, ...]) -> _Spent:
+        return self._spent.setdefault(place if len(self._spent) < MAX_SERIES else (), _Spent())
 
     # --- telling ---
 
@@ -260,7 +281,8 @@ class GenAi:
         for key, spent in self._spent.items():
             attributes: Attributes = {"otel.metric.overflow": True}
             if key:
-                attributes = {name: value for name, value in zip(_SPENT_BY, key, strict=True) if value}
+                attributes = {"gen_ai.provider.name": provider_name(key[0], self._kinds)}
+                attributes |= {name: value for name, value in zip(_SPENT_BY, key, strict=True) if value}
             cost.points.append(Point(attributes, spent.nano_usd / 1e9))
             unpriced.points.append(Point(attributes, spent.unpriced))
             estimated.points.append(Point(attributes, spent.estimated))
@@ -268,7 +290,7 @@ class GenAi:
 
 
 _SPENT_BY = (
-    "gen_ai.provider.name",
+    "pygate.ai.provider",
     "gen_ai.request.model",
     "gen_ai.response.model",
     "pygate.ai.team",
@@ -283,16 +305,18 @@ _COUNTERS = {
 }
 
 
-def _parts(parts: dict[tuple[str, str], int], llm: Llm) -> None:
+def _parts(parts: dict[tuple[str, str], int], llm: dict[str, Any]) -> None:
     """Records tell sound apart; whether the rest is text or images is not known."""
+    get = llm.get
+    heard, said = get("audio_input", 0), get("audio_output", 0)
     told = (
-        ("input_tokens", "audio", llm.audio_input),
-        ("input_tokens", "unknown", max(llm.input - llm.audio_input, 0)),
-        ("output_tokens", "audio", llm.audio_output),
-        ("output_tokens", "unknown", max(llm.output - llm.audio_output, 0)),
-        ("cache_read.input_tokens", "unknown", llm.cached_read),
-        ("cache_write.input_tokens", "unknown", llm.cached_write),
-        ("reasoning.output_tokens", "unknown", llm.reasoning),
+        ("input_tokens", "audio", heard),
+        ("input_tokens", "unknown", max(get("input", 0) - heard, 0)),
+        ("output_tokens", "audio", said),
+        ("output_tokens", "unknown", max(get("output", 0) - said, 0)),
+        ("cache_read.input_tokens", "unknown", get("cached_read", 0)),
+        ("cache_write.input_tokens", "unknown", get("cached_write", 0)),
+        ("reasoning.output_tokens", "unknown", get("reasoning", 0)),
     )
     for name, modality, tokens in told:
         if tokens:

@@ -29,6 +29,12 @@ PROVIDERS = {
 }
 
 
+def provider_name(provider: str, kinds: Mapping[str, str]) -> str:
+    """`gen_ai.provider.name` of a provider; one that is not known keeps its own name."""
+    kind = kinds.get(provider, "compatible")
+    return provider if kind == "compatible" else PROVIDERS.get(kind, kind)
+
+
 @dataclass(slots=True)
 class Llm:
     """The member `llm` of an outcome. Tokens of `input` include cached ones, those of `output` reasoning."""
@@ -110,8 +116,7 @@ class Llm:
 
     def provider_name(self, kinds: Mapping[str, str]) -> str:
         """`gen_ai.provider.name`. `kinds`: the kind of every provider."""
-        kind = kinds.get(self.provider, "compatible")
-        return self.provider if kind == "compatible" else PROVIDERS.get(kind, kind)
+        return provider_name(self.provider, kinds)
 
     def failure(self, code: str, status: int) -> str:
         """`error.type`: the gateway's error code, the provider's status, or how a stream ended."""

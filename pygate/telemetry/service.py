@@ -56,7 +56,7 @@ class Telemetry:
             start_ns=time.time_ns(),
             exemplars=exemplars,
         )
-        self._context.genai.kinds = kinds(config)
+        self._context.genai.configure(kinds(config))
         self._pipeline: Pipeline | None = None
 
     def start(self) -> None:
@@ -74,8 +74,7 @@ class Telemetry:
         self._builder.templates = templates
         self._context.templates = templates
         self._context.resource = built
-        # Calls of the revision before may end later.
-        self._context.genai.kinds = {**self._context.genai.kinds, **kinds(config)}
+        self._context.genai.configure(kinds(config))
         if settings != self._settings:
             self._settings = settings
             if self._pipeline is not None:

@@ -295,6 +295,21 @@ def test_errors_are_told_apart_by_duration_alone() -> None:
     assert sum(found["gen_ai.server.time_to_first_token"].histograms[0].buckets) == 1, "of clean streams"
 
 
+def test_two_accounts_of_a_provider_are_told_apart_by_money_alone() -> None:
+    counted = GenAi()
+    counted.configure({"one": "openai", "two": "openai"})
+    for provider in ("one", "two"):
+        counted.count(told(provider=provider, target="gpt-5"))
+    counted.configure({"two": "openai"})
+    counted.count(told(provider="one", target="gpt-5"))
+    found = families(counted)
+    (duration,) = found["gen_ai.client.operation.duration"].histograms
+    assert duration.attributes["gen_ai.provider.name"] == "openai" and sum(duration.buckets) == 3
+    points = {p.attributes["pygate.ai.provider"]: p for p in found["pygate.ai.cost"].points}
+    assert {name: p.value for name, p in points.items()} == {"one": 0.007000002, "two": 0.003500001}
+    assert {p.attributes["gen_ai.provider.name"] for p in points.values()} == {"openai"}
+
+
 def test_series_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(genai, "MAX_SERIES", 3)
     counted = GenAi()
