@@ -458,3 +458,149 @@ fn a_json_answer_that_a_tool_stood_for_is_streamed_as_text() {
     assert_eq!(chat::text_of(&answer.candidates[0].parts), "{\"a\":1}");
     assert_eq!(answer.candidates[0].stop, Some(Stop::End));
 }
+
+#[test]
+fn what_is_read_without_a_tree_says_what_the_reader_says() {
+    // A delta, and the member that keeps it from being read so.
+    let table = [
+        (
+            OpenAiChat,
+            "",
+            json!({"choices": [{"index": 0, "delta": {"content": "a\n\"ä"}}]}),
+            "/choices/0/delta",
+            "refusal",
+            json!(""),
+        ),
+        (
+            OpenAiChat,
+            "",
+            json!({"choices": [{"index": 0, "delta": {"content": null, "reasoning_content": "t"}}]}),
+            "/choices/0/delta",
+            "refusal",
+            json!(""),
+        ),
+        (
+            OpenAiChat,
+            "",
+            json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}}]}),
+            "/choices/0/delta",
+            "refusal",
+            json!(""),
+        ),
+        (
+            Anthropic,
+            "",
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}),
+            "/delta",
+            "x",
+            json!(1),
+        ),
+        (
+            Anthropic,
+            "",
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "a"}}),
+            "/delta",
+            "x",
+            json!(1),
+        ),
+        (
+            Anthropic,
+            "",
+            json!({"type": "content_block_delta", "index": 9, "delta": {"type": "input_json_delta", "partial_json": "{}"}}),
+            "/delta",
+            "x",
+            json!(1),
+        ),
+        (
+            OpenAiResponses,
+            "",
+            json!({"type": "response.output_text.delta", "output_index": 1, "content_index": 2, "delta": "a", "logprobs": []}),
+            "",
+            "logprobs",
+            json!([{}]),
+        ),
+        (
+            OpenAiResponses,
+            "",
+            json!({"type": "response.function_call_arguments.delta", "output_index": 1, "delta": "{}"}),
+            "",
+            "logprobs",
+            json!([{}]),
+        ),
+        (
+            Gemini,
+            "",
+            json!({"candidates": [{"content": {"parts": [{"text": "a"}], "role": "model"}}], "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 2}}),
+            "/candidates/0/content/parts/0",
+            "x",
+            json!(1),
+        ),
+        (
+            Gemini,
+            "",
+            json!({"candidates": [{"content": {"parts": [{"text": "a", "thought": true}]}, "index": 0}]}),
+            "/candidates/0/content/parts/0",
+            "x",
+            json!(1),
+        ),
+        (
+            Bedrock,
+            "contentBlockDelta",
+            json!({"contentBlockIndex": 3, "delta": {"text": "a"}, "p": "abc"}),
+            "/delta",
+            "x",
+            json!(1),
+        ),
+        (
+            Bedrock,
+            "contentBlockDelta",
+            json!({"contentBlockIndex": 3, "delta": {"toolUse": {"input": "{}"}}}),
+            "/delta",
+            "x",
+            json!(1),
+        ),
+    ];
+    for (from, name, event, path, key, value) in table {
+        let mut slow = event.clone();
+        slow.pointer_mut(path).unwrap()[key] = value;
+        let read = |event: &Value| {
+            let text = event.to_string();
+            match from {
+                OpenAiChat => hot::chat(text.as_bytes()).is_some(),
+                Anthropic => hot::anthropic(text.as_bytes()).is_some(),
+                OpenAiResponses => hot::responses(text.as_bytes()).is_some(),
+                Gemini => hot::gemini(text.as_bytes()).is_some(),
+                Bedrock => hot::bedrock(text.as_bytes()).is_some(),
+            }
+        };
+        assert!(read(&event) && !read(&slow), "{event}");
+        let to = if from == OpenAiChat { Anthropic } else { OpenAiChat };
+        let call = match from {
+            Anthropic => {
+                json!({"type": "content_block_start", "index": 9, "content_block": {"type": "tool_use", "id": "i", "name": "f"}})
+            }
+            OpenAiResponses => {
+                json!({"type": "response.output_item.added", "output_index": 1, "item": {"type": "function_call", "call_id": "i", "name": "f"}})
+            }
+            Gemini => json!({"candidates": []}),
+            Bedrock => json!({"contentBlockIndex": 3, "start": {"toolUse": {"toolUseId": "i", "name": "f"}}}),
+            OpenAiChat => {
+                json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "i", "function": {"name": "f"}}]}}]})
+            }
+        };
+        let calls = event.to_string().contains("{}");
+        let first =
+            (if from == Bedrock { "contentBlockStart" } else { "" }, if calls { call } else { json!({"choices": []}) });
+        let tell = |event: Value| {
+            let mut stream = Stream::new(from, to, context());
+            let mut told = feed(&mut stream, &[first.clone(), (name, event)]);
+            let mut rest = Vec::new();
+            stream.flow_end(&mut rest);
+            told.push(rest);
+            told
+        };
+        let told = tell(event.clone());
+        assert!(!told[1].is_empty(), "{event}");
+        assert_eq!(told, tell(slow), "{event}");
+    }
+}
