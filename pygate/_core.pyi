@@ -59,6 +59,12 @@ class Shared:
     def rotate_ticket_keys(self, key: bytes) -> None:
         """Makes 48 fresh random bytes the newest key of session tickets. ValueError: another number of bytes."""
 
+    def restore_budgets(self, entries: list[tuple[str, str, str, int]]) -> None:
+        """What the current windows have seen already, as (scope, kind, window, used); see `pygate.ai.usage`.
+
+        A counter that stands higher stays as it is.
+        """
+
     def clear_worker(self, slot: int) -> None:
         """Gives back what a gone worker held of concurrency limits, and zeroes its gauges."""
 
@@ -313,6 +319,8 @@ class Gateway:
     def acceptor(self, entrypoint: str) -> Acceptor: ...
     def publish(self, revision: Revision, tls: TlsStore | None = None) -> None: ...
     def publish_tls(self, tls: TlsStore) -> None: ...
+    def publish_keys(self, snapshot: bytes) -> None:
+        """Puts virtual keys in force (`pygate.ai.snapshot`, JSON). ValueError: not such."""
     def tick(self) -> None: ...
     @property
     def audit_fd(self) -> int: ...
