@@ -88,7 +88,7 @@ class Database(ABC):
 
     @abstractmethod
     def exclude(self, transaction: Transaction) -> None:
-        """Until the end of this writing transaction nobody else makes tables."""
+        """Until the end of this writing transaction nobody else makes tables or adds up usage."""
 
     def close(self) -> None:
         with self._lock:

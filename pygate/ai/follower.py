@@ -31,7 +31,7 @@ class Follower:
     """Call `read` again and again from one thread."""
 
     def __init__(self, ledger: Ledger, directory: Path) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._directory = directory
         self._tail: AuditTail | None = None
         self._source = ""
@@ -76,13 +76,13 @@ class Follower:
 
     def _open(self) -> AuditTail:
         self._source = self._source or source_of(self._directory)
-        self._written = self._ledger.marks(self._source)
+        self._written = self.ledger.marks(self._source)
         self._saved = time.monotonic()
         self._tail = AuditTail(self._directory, self._written or "begin")
         return self._tail
 
     def _add(self, after: Marks, sums: dict[Place, list[int]]) -> None:
-        self._ledger.add(self._source, self._written, after, sums)
+        self.ledger.add(self._source, self._written, after, sums)
         self._written = dict(after)
         self._saved = time.monotonic()
 
@@ -91,7 +91,7 @@ class Follower:
         tail, self._tail = self._tail, None
         if tail is not None and tail.marks() != self._written:
             with contextlib.suppress(Conflict):
-                self._ledger.add(self._source, self._written, tail.marks(), {})
+                self.ledger.add(self._source, self._written, tail.marks(), {})
 
 
 def source_of(directory: Path) -> str:

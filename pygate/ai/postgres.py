@@ -105,8 +105,8 @@ class Postgres(Database):
 
 
 def _translated(sql: str) -> str:
-    """Our statements are constants without `?` or `%` in texts; values never get into them."""
-    return sql.replace("?", "%s")
+    """Our statements are constants without `?` in texts; values never get into them."""
+    return sql.replace("%", "%%").replace("?", "%s")
 
 
 def _reason(error: psycopg.Error) -> str:

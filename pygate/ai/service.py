@@ -37,6 +37,8 @@ POLL = 0.3
 #: Seconds between two looks at a log that had nothing new, and after something failed.
 FOLLOW = 0.25
 RETRY = 2.0
+#: Seconds between two looks for old usage that can be kept in fewer rows.
+CONDENSE = 3600.0
 #: Seconds a start waits for the rest of the log to be added up, and an end.
 CATCH_UP = 30.0
 STOP = 5.0
@@ -191,7 +193,7 @@ class Ai:
 
     def _follow(self) -> None:
         follower: Follower | None = None
-        failing = ""
+        failing, condensed = "", time.monotonic()
         while True:
             # Looked at before reading: what was written before the end is added.
             ending = self._ending.is_set()
@@ -202,6 +204,9 @@ class Ai:
                     database = open_database(self.settings.resolved())
                     follower = Follower(Ledger(database), self.settings.audit_dir)
                 more = follower.read()
+                if not more and time.monotonic() - condensed > CONDENSE:
+                    follower.ledger.condense(int(self._clock()))
+                    condensed = time.monotonic()
                 if failing:
                     log.warning("usage is added up again")
                     failing = ""

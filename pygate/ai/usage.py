@@ -9,6 +9,7 @@ Rules:
 3. A call that no provider was asked for (over budget, unknown model) is `refused`, no request, and its model's name,
    which a client chose, is not kept.
 4. A call without a known price adds to `unpriced`, never a price of zero.
+5. Rows of minutes become rows of hours after two days, and of days after forty: no window and no total changes.
 """
 
 from __future__ import annotations
@@ -28,11 +29,19 @@ SUMS = (
 )
 _TOKENS = ("input", "output", "cached_read", "cached_write", "reasoning", "audio_input", "audio_output")
 MAX_NAME = 200
+#: Rows of this many minutes each, from this many days on.
+CONDENSED = ((60, 2), (1440, 40))
 
-_ADD = (
-    f"INSERT INTO pygate_usage ({', '.join((*_PLACE, *SUMS))}) VALUES ({', '.join('?' * (len(_PLACE) + len(SUMS)))})"
-    f" ON CONFLICT ({', '.join(_PLACE)}) DO UPDATE SET "
-    + ", ".join(f"{name} = pygate_usage.{name} + excluded.{name}" for name in SUMS)
+_INTO = f"INSERT INTO pygate_usage ({', '.join((*_PLACE, *SUMS))})"
+_OR_ADD = f" ON CONFLICT ({', '.join(_PLACE)}) DO UPDATE SET " + ", ".join(
+    f"{name} = pygate_usage.{name} + excluded.{name}" for name in SUMS
+)
+_ADD = f"{_INTO} VALUES ({', '.join('?' * (len(_PLACE) + len(SUMS)))}){_OR_ADD}"
+#: Rows of a stretch that do not begin a longer one, added to the rows that do.
+_FINE = "FROM pygate_usage WHERE minute >= ? AND minute < ? AND minute % ? <> 0"
+_CONDENSE = (
+    f"{_INTO} SELECT minute - minute % ? AS longer, {', '.join(_PLACE[1:])},"
+    f" {', '.join(f'SUM({name})' for name in SUMS)} {_FINE} GROUP BY longer, {', '.join(_PLACE[1:])}{_OR_ADD}"
 )
 
 #: What usage can be told by, and the column or expression for it.
@@ -104,11 +113,33 @@ class Ledger:
     def add(self, source: str, before: Marks, after: Marks, sums: dict[Place, list[int]]) -> None:
         """Adds what was found between two marks. Raises `Conflict`, `StoreError`; nothing is added then."""
         with self.database.write() as change:
+            self.database.exclude(change)
             for log, mark in sorted(after.items()):
                 if before.get(log) != mark and not _move(change, source, log, before.get(log), mark):
                     raise Conflict(f"{source}/{log}")
-            # In one order everywhere: two gateways that add to the same rows wait for each other, but never in a ring.
-            change.many(_ADD, [(*place, *sums[place]) for place in sorted(sums, key=lambda p: tuple(map(str, p)))])
+            change.many(_ADD, [(*place, *found) for place, found in sums.items()])
+
+    def condense(self, now: int) -> int:
+        """Makes old rows longer, a day in each transaction; returns how many days it took. Raises `StoreError`."""
+        days = 0
+        for length, age in CONDENSED:
+            before = limits.begin("day", now - age * limits.DAY) // 60
+            while self._condense_day(length, before):
+                days += 1
+        return days
+
+    def _condense_day(self, length: int, before: int) -> bool:
+        with self.database.write() as change:
+            self.database.exclude(change)
+            oldest = change.row(
+                "SELECT MIN(minute) FROM pygate_usage WHERE minute < ? AND minute % ? <> 0", before, length
+            )
+            if oldest is None or oldest[0] is None:
+                return False
+            day = int(oldest[0]) - int(oldest[0]) % 1440
+            change.execute(_CONDENSE, length, day, day + 1440, length)
+            change.execute(f"DELETE {_FINE}", day, day + 1440, length)
+            return True
 
     def used(self, wanted: Iterable[tuple[str, str, str]], now: int) -> list[Entry]:
         """For each (scope, kind, window) what its current window has seen so far. Raises `StoreError`."""

@@ -147,7 +147,7 @@ def _tell_secret(args: argparse.Namespace, key: dict[str, Any]) -> int:
     paint = style(sys.stdout)
     print(f"{paint.bold(key['key'])}\n")
     print("\n".join([*_lines(key, paint), f"  limits   {limit_text(key['limits'])}"]))
-    print(f"\nThe key is shown this once{_force(key)}. Its SHA-256 is kept, nothing else.")
+    print(f"\nThe key is shown this once; its SHA-256 is kept{_force(key)}.")
     return 0
 
 

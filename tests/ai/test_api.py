@@ -10,6 +10,7 @@ import pytest
 
 from pygate.ai import secret
 from pygate.ai.api import Operations
+from pygate.ai.database import StoreError
 from pygate.ai.limits import DAY, HOUR
 from pygate.ai.store import Store
 from pygate.ai.usage import Ledger, add_up
@@ -196,8 +197,6 @@ def test_usage_over_the_api(ask: Asked, store: Store) -> None:
 
 
 def test_a_store_that_is_away_is_said_to_be(ask: Asked, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pygate.ai.database import StoreError
-
     def away(reference: str) -> None:
         raise StoreError("the store is away")
 

@@ -12,14 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pygate.admin.client import ask
 from pygate.ai import secret
 from pygate.ai.limits import Limit
 from pygate.ai.store import Store, Terms
+from pygate.ai.usage import Ledger, add_up
+from pygate.config.address import Address
+from tests.ai.calls import call
 from tests.control.running import BASE, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +98,10 @@ class Place:
             found[pid] = [(float(when), state, json.loads(text)) for when, state, text in parts]
         return found
 
+    def all_have(self, keys: int) -> bool:
+        """Every worker knows this many keys."""
+        return all(len(taken[-1][2]["keys"]) == keys for taken in self.taken().values())
+
     def restored(self) -> list[list[list[Any]]]:
         path = self.run_dir / "restored"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -157,7 +166,7 @@ def test_a_change_that_somebody_else_makes_in_the_store(place: Place) -> None:
     for count in range(5):
         store.create(Terms(f"k{count}"), secret.make(), 1)
         since = time.monotonic()
-        wait_for(lambda: min(len(t[-1][2]["keys"]) for t in place.taken().values()) > count, "the change", 5)  # noqa: B023
+        wait_for(partial(place.all_have, count + 1), "the change", 5)
         late = [when - since for taken in place.taken().values() for when, _, s in taken if len(s["keys"]) == count + 1]
         assert len(late) == WORKERS and max(late) < 1.0
     store.close()
@@ -167,9 +176,6 @@ def test_keys_do_not_wait_for_a_revision_that_is_compiled(place: Place) -> None:
     place.environment["PYGATE_TEST_COMPILE"] = "3"
     Store.open(place.url).close()
     place.start()
-    from pygate.admin.client import ask
-    from pygate.config.address import Address
-
     reloading = subprocess.Popen(
         [
             sys.executable,
@@ -223,9 +229,6 @@ def test_the_command_line_asks_no_other_gateway(place: Place) -> None:
 
 def test_a_limit_of_a_team_is_restored_from_what_was_used(place: Place) -> None:
     """Also after a start without shared memory."""
-    from pygate.ai.usage import Ledger, add_up
-    from tests.ai.calls import call
-
     store = Store.open(place.url)
     store.create_group("team", "platform", (Limit("nano_usd", "month", 10**9),), 1)
     key = store.create(Terms("ci", "platform"), secret.make(), 1)

@@ -138,3 +138,32 @@ def test_grouping_is_read() -> None:
     with pytest.raises(Refusal) as caught:
         grouping("modle")
     assert caught.value.nearest == "model"
+
+
+def test_old_rows_become_longer_and_nothing_else_changes(store: Store) -> None:
+    ledger = Ledger(store.database)
+    midnight = limits.begin("day", NOW)
+    calls = [
+        call(midnight - day * DAY + minute * 60, nano_usd=day + minute) for day in range(60) for minute in (0, 7, 61)
+    ]
+    calls += [call(midnight - 50 * DAY + 61 * 60, model="smart", nano_usd=None)]
+    ledger.add("here", {}, {"worker-0": (1, 1, 1)}, add_up(calls))
+
+    def rows() -> int:
+        with store.database.read() as view:
+            return int(view.rows("SELECT COUNT(*) FROM pygate_usage")[0][0])
+
+    wanted = [("key:key_1", kind, window) for kind in limits.KINDS for window in limits.WINDOWS]
+    told = [ledger.told((by,), 0, NOW + 60, {}) for by in ("day", "model", "key")]
+    used = ledger.used(wanted, NOW)
+    assert rows() == 60 * 3 + 1
+    assert ledger.condense(NOW) == 57 + 19
+    # Three days by minute, 38 by hour, 19 by day; one day has another model.
+    assert rows() == 3 * 3 + 38 * 2 + 19 + 1
+    assert [ledger.told((by,), 0, NOW + 60, {}) for by in ("day", "model", "key")] == told
+    assert ledger.used(wanted, NOW) == used
+    assert ledger.condense(NOW) == 0
+    # A log that is read late is added to what there is.
+    ledger.add("late", {}, {"worker-0": (1, 1, 1)}, add_up(calls))
+    assert ledger.condense(NOW) == 76 and rows() == 3 * 3 + 38 * 2 + 19 + 1
+    assert ledger.told(("key",), 0, NOW + 60, {})[1]["requests"] == 2 * (60 * 3 + 1)
