@@ -13,6 +13,8 @@ from pygate.config.address import Address
 CONNECT_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 60.0
 MAX_ANSWER = 64 << 20
+#: A command line names the store it means, so that no other gateway at the same address answers.
+STORE_HEADER = "x-pygate-store"
 
 
 class Unreachable(Exception):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pygate.admin.client import STORE_HEADER
 from pygate.admin.http import Request, Response, Server
 from pygate.ai.api import PREFIX as AI
 from pygate.ai.refusal import Refusal
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from pygate.control.process import Control
 
 log = logging.getLogger("pygate.admin")
-
-#: A command line names the store it means, so that no other gateway at the same address answers.
-STORE_HEADER = "x-pygate-store"
 
 
 async def run(control: Control) -> None:

@@ -14,8 +14,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from pygate.admin.client import Unreachable, ask
-from pygate.admin.server import STORE_HEADER
+from pygate.admin.client import STORE_HEADER, Unreachable, ask
 from pygate.ai.api import PREFIX, Operations
 from pygate.ai.database import StoreError
 from pygate.ai.settings import Settings

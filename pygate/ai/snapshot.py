@@ -18,12 +18,14 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pygate.ai.limits import Limit
-from pygate.ai.store import Key, Store
+if TYPE_CHECKING:
+    # Workers read snapshots: they have no use for a database.
+    from pygate.ai.limits import Limit
+    from pygate.ai.store import Key, Store
 
 FILE = "keys.json"
 

@@ -8,10 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pygate.admin.client import AskError
 from pygate.ai import limits, money
-from pygate.ai.database import StoreError
-from pygate.ai.desk import Desk, DeskError
 from pygate.ai.refusal import Refusal
 from pygate.cli.terminal import print_json, print_problems, style
 from pygate.config import ConfigError
@@ -71,6 +68,11 @@ Ask = Callable[..., Any]
 
 def run(args: argparse.Namespace, work: Callable[[Ask], int]) -> int:
     """Does the work of a verb; `ask(method, *path, query=, body=)` gives it answers that are none of an error."""
+    # Other verbs must start fast.
+    from pygate.admin.client import AskError
+    from pygate.ai.database import StoreError
+    from pygate.ai.desk import Desk, DeskError
+
     paint = style(sys.stderr)
     try:
         desk = Desk.of(args.config, args.admin)
