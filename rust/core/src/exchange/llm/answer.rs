@@ -476,7 +476,7 @@ impl Engine {
         let client = call.dialect;
         let Answering::Stream(streaming) = &mut call.answering else { return false };
         let mut out = Vec::new();
-        let error = Error::new(super::kind_of(code), code.title()).code(code.name());
+        let error = super::error_of(code, code.title());
         streaming.finish(true, at, &error, client, &id, &mut out);
         exchange.truncated = true;
         self.end_attempt(ex, 0, Some(code));

@@ -50,7 +50,9 @@ pub struct Rates {
 
 /// Other rates for prompts of more than `above` tokens; what is absent stays.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct Tier {
+    /// Holds for prompts of more tokens than this.
     pub above: u64,
     #[serde(flatten)]
     pub rates: Rates,
@@ -58,6 +60,7 @@ pub struct Tier {
 
 /// Prices of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct Prices {
     #[serde(flatten)]
     pub rates: Rates,

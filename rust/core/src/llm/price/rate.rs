@@ -116,14 +116,20 @@ impl Serialize for Rate {
 
 impl schemars::JsonSchema for Rate {
     fn schema_name() -> Cow<'static, str> {
-        "Rate".into()
+        // `Rate` is that of limits, and schemas are told apart by name.
+        "Price".into()
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "description": "USD per million tokens, a decimal in quotes: `\"2.50\"`",
             "anyOf": [
-                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,6})?$"},
+                {
+                    "type": "string",
+                    "pattern": r"^[0-9]+(\.[0-9]{1,6})?$",
+                    "title": "a price",
+                    "examples": ["2.50"],
+                },
                 {"type": "integer", "minimum": 0},
             ],
         })
