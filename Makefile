@@ -59,6 +59,7 @@ packages:
 		h2load:nghttp2-client slowhttptest promtool:prometheus
 	@[ -x $(BIN)/pebble-challtestsrv ] || { .ci/need go:golang-go && $(GO_INSTALL) $(PEBBLE)/pebble@$(PEBBLE_VERSION) \
 		&& $(GO_INSTALL) $(PEBBLE)/pebble-challtestsrv@$(PEBBLE_VERSION); }
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || .ci/need --package postgresql
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || .ci/need --package libfaketime
 
 SECONDS ?= 60

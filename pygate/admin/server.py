@@ -6,6 +6,7 @@
     GET  /revision    revision in force, workers, last reload
     GET  /config      the configuration in force, secrets redacted
     GET  /metrics     Prometheus text
+    …    /ai/…        virtual keys, teams, projects, usage: `pygate.ai.api`
 
 Rules: everything but health needs the bearer token when one is configured, whoever asks; without a token only
 loopback addresses are listened on (refused at start otherwise). A browser's cross-site request is refused: `Host` must
@@ -23,7 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from pygate.admin.client import STORE_HEADER
 from pygate.admin.http import Request, Response, Server
+from pygate.ai.api import PREFIX as AI
+from pygate.ai.refusal import Refusal
 from pygate.config.secrets import SecretError, redact, resolve
 from pygate.control.listeners import shown
 
@@ -59,9 +63,11 @@ class Admin:
 
     async def handle(self, request: Request) -> Response:
         """The answer to one request."""
+        if request.path.startswith(AI):
+            return self._refuse(request) or await self._ai(request)
         found = self._routes.get(request.path)
         if found is None:
-            return Response(404, f"no such path; there are: {', '.join(self._routes)}\n".encode())
+            return Response(404, f"no such path; there are: {', '.join([*self._routes, AI])}\n".encode())
         method, is_open, answer = found
         if request.method != method and not (method == "GET" and request.method == "HEAD"):
             return Response(405, b"method not allowed\n", headers={"allow": method})
@@ -119,6 +125,18 @@ class Admin:
     async def _config(self, request: Request) -> Response:
         loaded = self._control.loaded
         return _json({"revision": loaded.revision, "config": redact(orjson.loads(loaded.json))})
+
+    async def _ai(self, request: Request) -> Response:
+        control = self._control
+        store = request.headers.get(STORE_HEADER)
+        if store is not None and store != control.ai.settings.url:
+            return _json({"error": Refusal(f"this gateway keeps its keys in {control.ai.settings.url}").as_dict()}, 421)
+        answer, changed = await control.ai.answer(request.method, request.path, request.query, request.body)
+        if changed:
+            late = await control.tell_keys()
+            if isinstance(answer.value, dict) and request.method != "GET":
+                answer.value["in_force"] = late == 0
+        return _json(answer.value, answer.status)
 
     async def _metrics(self, request: Request) -> Response:
         telemetry = self._control.telemetry

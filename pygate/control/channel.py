@@ -4,7 +4,9 @@ Frames are a 4-byte big-endian length and a JSON object `{kind: body}` with exac
 
 To the worker:
 
-    publish  {"revision": ID, "path": DIR}   compile `DIR/config.json` (and what else lies there) and serve by it
+    publish  {"revision": ID, "path": DIR}   compile `DIR/config.json` (and what else lies there) and serve by it;
+                                             `material`, `keys`: files with certificates and keys, if there are any
+    keys     {"path": FILE}                  take the virtual keys in it, whatever else is under way
     drain    {"timeout": SECONDS}            accept no more, finish what is in flight, then exit with code 0
     stop     {}                              exit now
     stats    {}                              answer with `stats`
@@ -17,6 +19,7 @@ To the control process:
     ready    {"revision": ID}                first publish done, listening
     applied  {"revision": ID}                a later publish done: new requests are served by it
     refused  {"revision": ID, "error": TEXT} the old revision stays
+    keys     {"version": N, "error": TEXT}   the keys of version N are in force; `error`: those told last are not
     stats    {…}                             whatever the worker counts outside shared memory
     drained  {}                              nothing is in flight any more; exiting
 

@@ -24,6 +24,7 @@ DUTIES = (
     "pygate.control.health",
     "pygate.telemetry.duty",
     "pygate.control.certificates.duty",
+    "pygate.ai.duty",
 )
 
 FIRST_DELAY = 0.5

@@ -7,7 +7,8 @@ Rules:
    of its listening sockets.
 2. A worker obeys one control process at a time; while it has one, others are turned away.
 3. Publishes are applied one after the other, in the order they came.
-4. SIGTERM means drain, SIGINT is the control process's business (a terminal sends it to both).
+4. Keys are taken at once, also while a publish or drain is under way.
+5. SIGTERM means drain, SIGINT is the control process's business (a terminal sends it to both).
 """
 
 from __future__ import annotations
@@ -32,8 +33,17 @@ DEFAULT_DRAIN = 30.0
 class Service(Protocol):
     """What a worker does for the link."""
 
-    async def publish(self, revision: str, directory: Path, material: Path, alone: bool) -> None:
+    async def publish(
+        self, revision: str, directory: Path, material: Path, keys: Path | None = None, alone: bool = False
+    ) -> None:
         """Compiles and puts in force; the first one also starts listening. Raises to refuse."""
+
+    async def take_keys(self, path: Path) -> None:
+        """Puts the virtual keys in a file in force, as soon as there is a revision. Raises to refuse."""
+
+    @property
+    def keys_version(self) -> int:
+        """Version of the keys in force; 0: none."""
 
     async def drain(self, timeout: float) -> None:
         """Accepts no more and returns when nothing is in flight, or after `timeout` seconds."""
@@ -80,6 +90,7 @@ class WorkerLink:
         self._channel: Channel | None = None
         self._jobs: asyncio.Queue[tuple[str, Message]] = asyncio.Queue()
         self._revision = ""
+        self._taking: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Returns when the worker is drained or told to stop."""
@@ -95,13 +106,7 @@ class WorkerLink:
                 if kind == "stop" or (kind == "orphaned" and not self._revision):
                     break
                 if kind == "publish":
-                    material = str(body.get("material", ""))
-                    await self._publish(
-                        str(body["revision"]),
-                        Path(str(body["path"])),
-                        Path(material or os.devnull),
-                        bool(body.get("alone")),
-                    )
+                    await self._publish(body)
                 elif kind == "drain":
                     waiting.cancel()
                     await self._drain(float(body.get("timeout", DEFAULT_DRAIN)))
@@ -115,6 +120,10 @@ class WorkerLink:
     def _on_message(self, kind: str, body: Message) -> None:
         if kind in ("publish", "drain", "stop"):
             self._jobs.put_nowait((kind, body))
+        elif kind == "keys":
+            task = asyncio.get_running_loop().create_task(self._take_keys(Path(str(body["path"]))))
+            self._taking.add(task)
+            task.add_done_callback(self._taking.discard)
         elif kind == "stats" and self._channel is not None:
             self._channel.send("stats", self._service.stats())
 
@@ -122,15 +131,32 @@ class WorkerLink:
         # In its turn: a publish that came before may still be under way.
         self._jobs.put_nowait(("orphaned", {}))
 
-    async def _publish(self, revision: str, directory: Path, material: Path, alone: bool) -> None:
-        first = not self._revision
+    async def _publish(self, body: Message) -> None:
+        first, revision = not self._revision, str(body["revision"])
+        material, keys = str(body.get("material", "")), str(body.get("keys", ""))
         try:
-            await self._service.publish(revision, directory, material, alone)
+            await self._service.publish(
+                revision,
+                Path(str(body["path"])),
+                Path(material or os.devnull),
+                Path(keys) if keys else None,
+                bool(body.get("alone")),
+            )
         except Exception as e:
             self._send("refused", {"revision": revision, "error": _reason(e)})
             return
         self._revision = revision
+        if self._service.keys_version:
+            self._send("keys", {"version": self._service.keys_version})
         self._send("ready" if first else "applied", {"revision": revision})
+
+    async def _take_keys(self, path: Path) -> None:
+        answer: Message = {}
+        try:
+            await self._service.take_keys(path)
+        except Exception as e:
+            answer["error"] = _reason(e)
+        self._send("keys", {"version": self._service.keys_version, **answer})
 
     async def _drain(self, timeout: float) -> None:
         drain = asyncio.ensure_future(self._service.drain(timeout))

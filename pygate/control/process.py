@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pygate import _core
+from pygate.ai.database import StoreError
+from pygate.ai.service import Ai
+from pygate.ai.settings import Settings as AiSettings
 from pygate.config import Loaded, load
 from pygate.config.problem import ConfigError, Style, render
 from pygate.config.units import seconds
@@ -97,6 +100,7 @@ class Control:
         #: There while their duties run.
         self.telemetry: Telemetry | None = None
         self.certificates: Keeper | None = None
+        self.ai: Ai
         self._notifier = Notifier(os.environ)
         self._inheritance = Inheritance.take(os.environ)
         self._run = RunDir(options.run_dir, self._inheritance.lock if self._inheritance else None)
@@ -164,6 +168,10 @@ class Control:
             await self._changed.wait()
         return self.loaded
 
+    async def tell_keys(self) -> int:
+        """Has every worker take the keys in the snapshot; returns how many did not in time."""
+        return await self.supervisor.tell_keys(self.ai.path, self.ai.version)
+
     async def reload(self, why: str) -> Reload:
         """Reads the configuration again and puts it in force if it is good; else nothing changes."""
         async with self._reloading:
@@ -205,11 +213,12 @@ class Control:
         else:
             orphans, have = await self._adopt_orphans()
         have |= self._systemd
-        self._open_shared(keep=bool(inheritance or orphans))
+        kept = self._open_shared(keep=bool(inheritance or orphans))
         self.supervisor.slots = self.shared.workers
         self.supervisor.released = self.shared.clear_worker
         if inheritance is not None:
             self.supervisor.foreign_slots = inheritance.slots
+        self.ai = Ai(AiSettings.of(self.loaded), self._run.path)
         for orphan in orphans:
             self.supervisor.adopt(orphan)
         opened = open_all(self._wanted(self.loaded) | self._wanted_admin(self.loaded), have)
@@ -226,26 +235,31 @@ class Control:
             # Compiling the database of new rules takes up to seconds.
             directory = await asyncio.to_thread(self._run.store, self.loaded)
             material = await asyncio.to_thread(certificates.prepare, self.loaded, self._run.path)
+            await asyncio.to_thread(self.ai.prepare, self.shared, kept)
+        except StoreError as e:
+            raise StartError(str(e)) from None
         except Unavailable as e:
             raise StartError(f"guard.engine: {e}") from None
         except ConfigError as e:
             raise StartError("; ".join(f"{p.path}: {p.message}" for p in e.problems)) from None
+        self.supervisor.keys = self.ai.path if self.ai.active else None
         try:
             await self.supervisor.roll(self.loaded.revision, directory, opened, self._count(self.loaded), material)
         except WorkerError as e:
             # Orphans are left as they were found: they serve on.
             raise StartError(f"the workers do not start: {e}") from None
 
-    def _open_shared(self, keep: bool) -> None:
-        """Opens what a predecessor left when it is to be kept and fits, else makes it anew."""
+    def _open_shared(self, keep: bool) -> bool:
+        """Opens what a predecessor left when it is to be kept and fits, else makes it anew; whether it was kept."""
         if keep:
             try:
                 self.shared = _core.Shared.open(self._run.shared)
-                return
+                return True
             except OSError as e:
                 log.warning("shared memory is made anew: %s", e)
         slots = max(8, 2 * self._count(self.loaded))
         self.shared = _core.Shared.create(self._run.shared, slots)
+        return False
 
     async def _adopt_orphans(self) -> tuple[list[WorkerProcess], dict[str, Listener]]:
         """Workers that outlived their control process, and the listeners they still hold."""

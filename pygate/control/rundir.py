@@ -4,6 +4,7 @@
     pygate.pid             its process id
     shared                 the shared memory file
     revisions/ID/          what workers compile: `config.json` and what belongs to it
+    keys.json              the virtual keys workers know, without anything that opens them
     upgrade.failed         why the last upgrade failed; removed by who asks for the next
     worker-PID.sock        where a worker can be found by a new control process
 

@@ -35,6 +35,8 @@ BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 5.0
 #: Time a worker may take beyond its drain timeout before it is killed.
 DRAIN_GRACE = 5.0
+#: Time all workers have to take keys, before it is said that some are late.
+KEYS_TIMEOUT = 1.0
 
 
 class WorkerError(Exception):
@@ -70,6 +72,8 @@ class Supervisor:
         self._stopping = False
         #: File with the certificates workers use; see `pygate.control.certificates`.
         self.material: Path | None = None
+        #: File with the virtual keys workers know, if they are to know any; see `pygate.ai`.
+        self.keys: Path | None = None
         #: One at a time is put in force.
         self._publishing = asyncio.Lock()
         #: Slots whose worker is being started, and those that wait for their next attempt.
@@ -186,7 +190,31 @@ class Supervisor:
         """The message that puts in force what is to be."""
         assert self._revision is not None
         revision, directory = self._revision
-        return {"revision": revision, "path": str(directory), "material": str(self.material or ""), "alone": alone}
+        return {
+            "revision": revision,
+            "path": str(directory),
+            "material": str(self.material or ""),
+            "keys": str(self.keys or ""),
+            "alone": alone,
+        }
+
+    async def tell_keys(self, path: Path, version: int) -> int:
+        """Tells every worker of the keys in `path`; returns how many had not taken `version` after `KEYS_TIMEOUT`.
+
+        A worker that is starting reads the file before it listens and is not waited for.
+        """
+        self.keys = path
+        told = list(self.workers)
+        for worker in told:
+            worker.send("keys", {"path": str(path)})
+
+        def late() -> list[WorkerProcess]:
+            return [w for w in told if w.state in (State.READY, State.DRAINING) and w.keys < version]
+
+        await self._until(lambda: not late(), KEYS_TIMEOUT)
+        for worker in late():
+            log.error("worker %d (process %d) has not taken the keys of version %d", worker.slot, worker.pid, version)
+        return len(late())
 
     def drain_one(self, worker: WorkerProcess) -> None:
         """Drains a worker, and kills it when it takes too long."""

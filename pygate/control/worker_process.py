@@ -44,6 +44,8 @@ class WorkerProcess:
         self.state = State.STARTING
         self.revision = ""
         self.stats: Message = {}
+        #: Version of the virtual keys in force in it; 0: none.
+        self.keys = 0
         self.started = time.monotonic()
         self.heard = self.started
         self.draining = False
@@ -139,6 +141,7 @@ class WorkerProcess:
             "state": self.state.value,
             "revision": self.revision,
             "generation": self.generation,
+            "keys": self.keys,
             "uptime_s": round(time.monotonic() - self.started, 1),
             "stats": self.stats,
         }
@@ -153,6 +156,10 @@ class WorkerProcess:
             self.revision = str(body.get("revision", ""))
             if self.state is State.STARTING:
                 self.state = State.READY
+        elif kind == "keys":
+            self.keys = int(body.get("version", 0))
+            if error := body.get("error"):
+                log.error("worker %d (process %d) refuses keys: %s", self.slot, self.pid, error)
         elif kind == "stats":
             self._watch_audit(body)
             self.stats = body

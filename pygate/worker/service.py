@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from pygate import _core
+from pygate.ai.snapshot import version_of
 from pygate.config.credentials import resolved
 from pygate.guard.shipping import receive
 from pygate.worker.plugins import PluginDoor
@@ -31,6 +32,10 @@ CLOSE_TIMEOUT = 5.0
 """Seconds a worker that ends gives its audit log."""
 
 
+HEAVY = 256 << 10
+"""Bytes of keys above which they are read in a thread."""
+
+
 class Service:
     """Serves `listeners` by the revision last published."""
 
@@ -43,12 +48,20 @@ class Service:
         self._connecting: set[asyncio.Task[None]] = set()
         self._plugins = PluginDoor()
         self._revision = ""
+        self._keys_version = 0
+        #: Keys that came before the first revision.
+        self._keys: Path | None = None
+        #: Keys are taken one after the other, so that the last ones stay.
+        self._taking_keys = asyncio.Lock()
 
-    async def publish(self, revision: str, directory: Path, material: Path, alone: bool = False) -> None:
+    async def publish(
+        self, revision: str, directory: Path, material: Path, keys: Path | None = None, alone: bool = False
+    ) -> None:
         """Compiles `directory` off the loop and puts it in force; the first revision also starts listening.
 
-        `material`: the certificates (`core::tls::Material`, JSON). `alone`: a revision that is in force already takes
-        only these; without it the same revision is compiled anew, since a secret behind a reference may have changed.
+        `material`: the certificates (`core::tls::Material`, JSON). `keys`: the virtual keys, which the first
+        revision reads; `take_keys` follows their changes. `alone`: a revision that is in force already takes only the
+        certificates; without it the same revision is compiled anew, since a secret behind a reference may have changed.
         """
         if alone and self._gateway is not None and revision == self._revision:
             self._gateway.publish_tls(await asyncio.to_thread(self._secure, directory, material))
@@ -67,12 +80,32 @@ class Service:
         self._plugins.gateway = gateway
         loop.add_reader(gateway.audit_fd, gateway.audit_ready)
         self._tick(loop, gateway)
+        if (file := self._keys or keys) is not None:
+            await self.take_keys(file)
         for name, sock in self._listeners.items():
             acceptor: Callable[[], Any] = gateway.acceptor(name)
             if sock.family == socket.AF_UNIX:
                 self._servers.append(await loop.create_unix_server(acceptor, sock=sock, backlog=4096))
             else:
                 self._servers.append(await loop.create_server(acceptor, sock=sock, backlog=4096))
+
+    async def take_keys(self, path: Path) -> None:
+        """Puts the keys in `path` in force; before the first revision nothing, as that reads them itself."""
+        gateway, self._keys = self._gateway, path
+        if gateway is None:
+            return
+        async with self._taking_keys:
+            data = await asyncio.to_thread(path.read_bytes)
+            if len(data) > HEAVY:
+                await asyncio.to_thread(gateway.publish_keys, data)
+            else:
+                gateway.publish_keys(data)
+            self._keys_version = version_of(data)
+
+    @property
+    def keys_version(self) -> int:
+        """Version of the virtual keys in force; 0: none."""
+        return self._keys_version
 
     async def drain(self, timeout: float) -> None:
         """Stops accepting and returns when no client is connected any more, or after `timeout` seconds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -26,9 +25,11 @@ from tests.ai.feature import (
     Place,
     Suite,
     Target,
+    breaks,
     holds,
     raises,
     same,
+    together,
 )
 
 SUITE = Suite("anthropic", "claude")
@@ -180,19 +181,14 @@ def models(place: Place, target: Target) -> None:
 
 @SUITE.feature("async")
 def concurrently(place: Place, target: Target) -> None:
-    async def all_of_it() -> list[str]:
+    async def one(number: int) -> str:
         made: Any = anthropic.AsyncAnthropic(
             base_url=place.anthropic, api_key=place.key("anthropic"), max_retries=0, timeout=20
         )
+        async with made, made.messages.stream(**say(target, f"{TEXT} {number}")) as streamed:
+            return str(await streamed.get_final_text())
 
-        async def one(number: int) -> str:
-            async with made.messages.stream(**say(target, f"{TEXT} {number}")) as streamed:
-                return str(await streamed.get_final_text())
-
-        async with made:
-            return await asyncio.gather(*(one(number) for number in range(8)))
-
-    same(asyncio.run(all_of_it()), [f"{TEXT} {number}" for number in range(8)])
+    same(together(one), [f"{TEXT} {number}" for number in range(8)])
 
 
 @SUITE.feature("401", cross=False)
@@ -254,5 +250,5 @@ def cut(place: Place, target: Target) -> None:
     if place.direct:  # this client lets the transport's own error through
         broken += (httpx2.TransportError,)
     for effects in ({"error_after": 3, "error_status": 529}, {"cut_deltas": 3}):
-        with place.fault(target.label, **effects), raises(*broken):
-            list(connect(place).messages.create(**say(target, LONG, stream=True)))
+        with place.fault(target.label, **effects):
+            breaks(connect(place).messages.create(**say(target, LONG, stream=True)), *broken)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from functools import cache
@@ -28,9 +27,11 @@ from tests.ai.feature import (
     Place,
     Suite,
     Target,
+    breaks,
     holds,
     raises,
     same,
+    together,
 )
 
 SUITE = Suite("google-genai", "gemini")
@@ -168,19 +169,14 @@ def models(place: Place, target: Target) -> None:
 
 @SUITE.feature("async")
 def concurrently(place: Place, target: Target) -> None:
-    async def all_of_it() -> list[str]:
+    async def one(number: int) -> str:
         client = make(place.gemini, place.key("gemini"))
+        answer = await client.aio.models.generate_content_stream(**say(target, f"{TEXT} {number}"))
+        text = "".join([chunk.text or "" async for chunk in answer])
+        await client.aio.aclose()
+        return text
 
-        async def one(number: int) -> str:
-            answer = await client.aio.models.generate_content_stream(**say(target, f"{TEXT} {number}"))
-            return "".join([chunk.text or "" async for chunk in answer])
-
-        try:
-            return await asyncio.gather(*(one(number) for number in range(8)))
-        finally:
-            await client.aio.aclose()
-
-    same(asyncio.run(all_of_it()), [f"{TEXT} {number}" for number in range(8)])
+    same(together(one), [f"{TEXT} {number}" for number in range(8)])
 
 
 @SUITE.feature("401", cross=False)
@@ -237,5 +233,5 @@ def cut(place: Place, target: Target) -> None:
     if place.direct:  # this client lets the transport's own error through
         broken += (httpx.TransportError, httpx2.TransportError)
     for effects in ({"error_after": 3}, {"cut_deltas": 3}):
-        with place.fault(target.label, **effects), raises(*broken):
-            list(connect(place).models.generate_content_stream(**say(target, LONG)))
+        with place.fault(target.label, **effects):
+            breaks(connect(place).models.generate_content_stream(**say(target, LONG)), *broken)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +30,7 @@ from tests.ai.feature import (
     holds,
     raises,
     same,
+    together,
 )
 
 Maker = Callable[..., Any]
@@ -126,12 +126,10 @@ def suite(name: str, own: str, make: Maker, errors: Any) -> Suite:
 
     @made.feature("async")
     def concurrently(place: Place, target: Target) -> None:
-        async def all_of_it() -> list[Any]:
-            model = make(place, target)
-            return list(await asyncio.gather(*(model.ainvoke(f"{TEXT} {number}") for number in range(8))))
+        async def one(number: int) -> str:
+            return text_of(await make(place, target).ainvoke(f"{TEXT} {number}"))
 
-        found = [text_of(message) for message in asyncio.run(all_of_it())]
-        same(found, [f"{TEXT} {number}" for number in range(8)])
+        same(together(one), [f"{TEXT} {number}" for number in range(8)])
 
     @made.feature("401", cross=False)
     def wrong_key(place: Place, target: Target) -> None:

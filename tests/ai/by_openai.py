@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -25,9 +24,11 @@ from tests.ai.feature import (
     Place,
     Suite,
     Target,
+    breaks,
     holds,
     raises,
     same,
+    together,
 )
 
 SUITE = Suite("openai", "fast")
@@ -240,17 +241,13 @@ def models(place: Place, target: Target) -> None:
 
 @SUITE.feature("async")
 def concurrently(place: Place, target: Target) -> None:
-    async def all_of_it() -> list[str]:
-        async with openai.AsyncOpenAI(base_url=place.openai, api_key=place.key("openai"), max_retries=0) as client:
-            made: Any = client
+    async def one(number: int) -> str:
+        made: Any = openai.AsyncOpenAI(base_url=place.openai, api_key=place.key("openai"), max_retries=0)
+        async with made:
+            answer = await made.chat.completions.create(**say(target, f"{TEXT} {number}", stream=True))
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in answer if chunk.choices])
 
-            async def one(number: int) -> str:
-                answer = await made.chat.completions.create(**say(target, f"{TEXT} {number}", stream=True))
-                return "".join([chunk.choices[0].delta.content or "" async for chunk in answer if chunk.choices])
-
-            return await asyncio.gather(*(one(number) for number in range(8)))
-
-    same(asyncio.run(all_of_it()), [f"{TEXT} {number}" for number in range(8)])
+    same(together(one), [f"{TEXT} {number}" for number in range(8)])
 
 
 @SUITE.feature("401", cross=False)
@@ -299,5 +296,5 @@ def broken(place: Place, target: Target) -> None:
 def cut(place: Place, target: Target) -> None:
     """What breaks in the middle is never told as complete."""
     for effects in ({"error_after": 3}, {"cut_deltas": 3}):
-        with place.fault(target.label, **effects), raises(openai.APIError):
-            text_of(connect(place).chat.completions.create(**say(target, LONG, stream=True)))
+        with place.fault(target.label, **effects):
+            breaks(connect(place).chat.completions.create(**say(target, LONG, stream=True)), openai.APIError)

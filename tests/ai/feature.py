@@ -6,14 +6,16 @@ dialect; one that is `cross` holds for models of every provider, too, with the g
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.providers.running import Simulator
 
+T = TypeVar("T")
 #: Name that clients ask for → the provider behind it.
 LABELS = {"fast": "openai", "claude": "anthropic", "gemini": "gemini", "nova": "bedrock"}
 #: What the models are called by providers.
@@ -133,6 +135,18 @@ def holds(condition: Any, what: str) -> None:
         raise AssertionError(what)
 
 
+_RUNNER = asyncio.Runner()
+
+
+def together(one: Callable[[int], Coroutine[Any, Any, T]], count: int = 8) -> list[T]:
+    """Results of so many calls at once. All of them share one loop, as some clients keep connections of their first."""
+
+    async def all_of_them() -> list[T]:
+        return list(await asyncio.gather(*(one(number) for number in range(count))))
+
+    return _RUNNER.run(all_of_them())
+
+
 @contextmanager
 def raises(*kinds: type[BaseException]) -> Iterator[list[Any]]:
     """The error is put into the list."""
@@ -143,6 +157,15 @@ def raises(*kinds: type[BaseException]) -> Iterator[list[Any]]:
         caught.append(error)
         return
     raise AssertionError(f"nothing was raised, expected {' or '.join(kind.__name__ for kind in kinds)}")
+
+
+def breaks(stream: Iterable[Any], *kinds: type[BaseException]) -> None:
+    """The stream begins, and ends in an error."""
+    came = 0
+    with raises(*kinds):
+        for _ in stream:
+            came += 1
+    holds(came, "it broke before it began")
 
 
 # ---- what all clients are asked --------------------------------------------------------------------------------------

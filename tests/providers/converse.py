@@ -127,9 +127,9 @@ def read(body: dict[str, Any]) -> Prompt:
     prompt.limit = inference.get("maxTokens")
     prompt.stop = inference.get("stopSequences") or []
     more = body.get("additionalModelRequestFields") or {}
-    prompt.reasoning = (more.get("thinking") or {}).get("type") in ("enabled", "adaptive") or (
-        (more.get("reasoningConfig") or {}).get("type") == "enabled"
-    )
+    # Each family has its own name for it.
+    asked = more.get("thinking") or more.get("reasoning_config") or more.get("reasoningConfig") or {}
+    prompt.reasoning = asked.get("type") in ("enabled", "adaptive")
     form = (body.get("outputConfig") or {}).get("textFormat") or {}
     if form.get("type") == "json_schema":
         prompt.schema = orjson.loads(form["structure"]["jsonSchema"]["schema"])

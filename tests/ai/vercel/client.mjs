@@ -125,13 +125,18 @@ const everywhere = {
     for (const effects of [{ error_after: 3 }, { cut_deltas: 3 }]) {
       await broken(effects, async () => {
         let failed = false
+        let pieces = 0
         const answer = streamText(say('count to 60', { onError: () => (failed = true) }))
         try {
-          for await (const part of answer.fullStream) if (part.type === 'error') failed = true
+          for await (const part of answer.fullStream) {
+            if (part.type === 'text-delta') pieces += 1
+            if (part.type === 'error') failed = true
+          }
         } catch {
           failed = true
         }
         assert.ok(failed, `${JSON.stringify(effects)} was told as complete`)
+        assert.ok(pieces > 0, 'it broke before it began')
       })
     }
   },

@@ -79,9 +79,9 @@ pub fn settle(shared: &Shared, counter: Counter, reserved: u64, actual: u64, uni
     }
 }
 
-/// Sets what was used, as a restart knows it from elsewhere. False: there is no room.
+/// Raises a counter to what a restart knows from elsewhere was used; one that stands higher stays. False: no room.
 pub fn restore(shared: &Shared, counter: Counter, used: u64, unix: u64) -> bool {
-    Place::find(shared, counter, unix).is_some_and(|place| place.change(|_| Ok(used)).is_ok())
+    Place::find(shared, counter, unix).is_some_and(|place| place.change(|held| Ok(held.max(used))).is_ok())
 }
 
 /// What was used of a counter.

@@ -420,7 +420,7 @@ impl Engine {
         let asked = retry_after(&head.fields);
         let (dialect, target, credential) = (call.dialect, call.target, call.credential);
         let blames = error.kind.blames_credential();
-        let helps = error.kind.fails_over() || matches!(status, 401 | 403 | 408 | 409 | 429 | 500..=599);
+        let helps = error.kind.fails_over() || blames || matches!(status, 408 | 409 | 429 | 500..=599);
         exchange.status = status;
         self.finish_upstream(ex);
         if helps && self.may_try_another(ex) {
@@ -442,7 +442,7 @@ impl Engine {
             return self.target_failed(ex, Code::ProviderRefused, asked);
         }
         self.land(ex);
-        if matches!(status, 401 | 403) {
+        if matches!(error.kind, Kind::Unauthenticated | Kind::Forbidden) {
             // The client's own key was good: what is refused is the gateway's.
             return self.refuse(ex, Code::ProviderRefused, None);
         }
@@ -476,7 +476,7 @@ impl Engine {
         let client = call.dialect;
         let Answering::Stream(streaming) = &mut call.answering else { return false };
         let mut out = Vec::new();
-        let error = Error::new(super::kind_of(code), code.title()).code(code.name());
+        let error = super::error_of(code, code.title());
         streaming.finish(true, at, &error, client, &id, &mut out);
         exchange.truncated = true;
         self.end_attempt(ex, 0, Some(code));

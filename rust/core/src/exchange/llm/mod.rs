@@ -278,9 +278,35 @@ impl Engine {
         if let Some(call) = self.exchanges[ex as usize].llm.as_deref_mut() {
             call.order = order;
         }
+        if self.counts_itself(ex) {
+            return;
+        }
         if self.hold_budgets(ex, plan.over_budget, most_output(plan.max_output, key.as_deref())) {
             self.next_target(ex);
         }
+    }
+
+    /// Counts tokens for a target that speaks another dialect, or whose dialect has no such call: by the estimate.
+    fn counts_itself(&mut self, ex: u32) -> bool {
+        let exchange = &self.exchanges[ex as usize];
+        let (Some(revision), Some(call)) = (&exchange.revision, &exchange.llm) else { return false };
+        let target = call.order.first().map(|t| &revision.ai.models[call.model as usize].targets[*t as usize]);
+        let provider = target.map(|target| &revision.ai.providers[target.provider as usize]);
+        if call.kind != Kinds::CountTokens || provider.is_some_and(|p| p.dialect(call.dialect) == call.dialect) {
+            return false;
+        }
+        let count = call.prompt;
+        let body = match call.dialect {
+            Dialect::Gemini => serde_json::json!({"totalTokens": count}),
+            Dialect::Bedrock => serde_json::json!({"inputTokens": count}),
+            Dialect::OpenAiResponses => serde_json::json!({"object": "response.input_tokens", "input_tokens": count}),
+            _ => serde_json::json!({"input_tokens": count}),
+        };
+        let mut answer = Answer { status: 200, body: serde_json::to_vec(&body).unwrap_or_default(), ..Answer::default() };
+        answer.fields.append(b"content-type", b"application/json");
+        answer.fields.append(b"x-pygate-estimate", b"tokens");
+        self.answer_with(ex, answer);
+        true
     }
 
     /// The model of a call that names none: the only one that is served.
@@ -416,7 +442,7 @@ impl Engine {
             Some(detail) => format!("{}: {detail}", code.title()),
             None => code.title().to_owned(),
         };
-        let error = Error::new(kind_of(code), message).code(code.name());
+        let error = error_of(code, message);
         let mut body = Vec::new();
         error.write(dialect, Some(&super::identity::text(&exchange.id)), &mut body);
         Some((body, dialect))
@@ -430,6 +456,17 @@ pub(super) fn kind_of(code: Code) -> Kind {
         Code::GuardBlocked => Kind::ContentFilter,
         Code::PromptTooLong => Kind::ContextLength,
         code => Kind::of_status(code.status()),
+    }
+}
+
+/// The error a client is told. Where its dialect has a code of its own for the kind, that is the one.
+pub(super) fn error_of(code: Code, message: impl Into<String>) -> Error {
+    let kind = kind_of(code);
+    let error = Error::new(kind, message);
+    match kind {
+        Kind::NotFound | Kind::Unauthenticated | Kind::Quota | Kind::ContextLength | Kind::RateLimited => error,
+        Kind::ContentFilter | Kind::TooLarge => error,
+        _ => error.code(code.name()),
     }
 }
 

@@ -40,6 +40,9 @@ const NO_CREDIT: &[&str] = &[
     "billing hard limit",
 ];
 
+/// Phrases by which a key is refused where status and type say less.
+const NO_KEY: &[&str] = &["api_key_invalid", "api key not valid", "api key expired"];
+
 const FILTERED: &[&str] =
     &["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "content management policy"];
 
@@ -102,6 +105,9 @@ fn judge(status: u16, name: Option<&str>, code: Option<&str>, all: &str) -> Kind
     }
     if says(NO_CREDIT) {
         return Kind::Quota;
+    }
+    if client && says(NO_KEY) {
+        return Kind::Unauthenticated;
     }
     if client && says(FILTERED) {
         return Kind::ContentFilter;

@@ -11,6 +11,7 @@ use super::chat::{Block, Delta, Event, Origin, Seal};
 use super::claude::tool_id;
 use super::fields::{quote, render, Fields, Object};
 use super::flow::{Head, Write};
+use super::hot::{self, Of};
 use super::stream::{Malformed, Read, Sink};
 use crate::llm::{Dialect, Usage};
 
@@ -19,6 +20,18 @@ pub(super) struct Reader;
 
 impl Read for Reader {
     fn event(&mut self, _name: Option<&str>, data: &[u8], sink: Sink<'_>) -> Result<(), Malformed> {
+        if let Some(piece) = hot::anthropic(data) {
+            let (slot, text) = (u32::try_from(piece.index).unwrap_or(0), &*piece.text);
+            sink(
+                0,
+                match piece.of {
+                    Of::Text => Delta::Text { slot, text, logprobs: Vec::new() },
+                    Of::Thought => Delta::Thought { slot, text },
+                    Of::Arguments => Delta::Arguments { slot, json: text },
+                },
+            );
+            return Ok(());
+        }
         let event: Value = serde_json::from_slice(data)?;
         let mut fields = Fields::of(&event);
         let slot = fields.count("index").and_then(|index| u32::try_from(index).ok()).unwrap_or(0);

@@ -10,6 +10,7 @@ use super::chat::{Block, Delta, Event, Origin, Seal, Stop};
 use super::claude::tool_id;
 use super::fields::{quote, render, Fields, Object};
 use super::flow::{Head, Write};
+use super::hot::{self, Of};
 use super::stream::{Malformed, Read, Sink};
 use crate::llm::{event_stream, Dialect};
 
@@ -18,6 +19,17 @@ pub(super) struct Reader;
 
 impl Read for Reader {
     fn event(&mut self, name: Option<&str>, data: &[u8], sink: Sink<'_>) -> Result<(), Malformed> {
+        if let Some(piece) = hot::bedrock(data).filter(|_| name == Some("contentBlockDelta")) {
+            let (slot, text) = (u32::try_from(piece.index).unwrap_or(0), &*piece.text);
+            sink(
+                0,
+                match piece.of {
+                    Of::Arguments => Delta::Arguments { slot, json: text },
+                    _ => Delta::Text { slot, text, logprobs: Vec::new() },
+                },
+            );
+            return Ok(());
+        }
         let event: Value = serde_json::from_slice(data)?;
         let mut fields = Fields::of(&event);
         let slot = fields.count("contentBlockIndex").and_then(|index| u32::try_from(index).ok()).unwrap_or(0);

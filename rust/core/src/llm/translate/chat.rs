@@ -374,6 +374,8 @@ pub(super) enum Delta<'a> {
     },
     /// A usage object of the provider's, whole or in part; later members win.
     Usage(&'a Value),
+    /// The same, unparsed; of use for providers that tell it with every piece.
+    RawUsage(&'a str),
     /// The provider's own error event, as it came.
     Failed(&'a [u8]),
     /// The dialect's terminal event.

@@ -130,6 +130,8 @@ pub(super) struct Flow {
     lanes: Vec<Lane>,
     usage: Usage,
     used: bool,
+    /// The last usage that was not read yet.
+    raw_usage: String,
     writer: Box<dyn Write>,
     /// Candidates the target cannot express were left out.
     pub left_out: bool,
@@ -145,6 +147,7 @@ impl Flow {
             lanes: Vec::with_capacity(1),
             usage: Usage::default(),
             used: false,
+            raw_usage: String::new(),
             writer,
             left_out: false,
             prefix,
@@ -170,7 +173,13 @@ impl Flow {
                 }
                 return Ok(());
             }
+            Delta::RawUsage(text) => {
+                self.raw_usage.clear();
+                self.raw_usage.push_str(text);
+                return Ok(());
+            }
             Delta::Usage(object) => {
+                self.raw_usage.clear();
                 self.used |= self.usage.update(self.from, object);
                 return Ok(());
             }
@@ -214,6 +223,9 @@ impl Flow {
 
     /// The answer is whole: closes what is open and tells how it ended.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) {
+        if let Ok(object) = serde_json::from_str(&std::mem::take(&mut self.raw_usage)) {
+            self.used |= self.usage.update(self.from, &object);
+        }
         self.start(0, out);
         let Some(head) = &self.head else { return };
         for (candidate, lane) in self.lanes.iter_mut().enumerate() {
@@ -280,7 +292,7 @@ impl Lane {
                 self.finish = Some((stop, sequence.map(str::to_owned)));
                 Ok(())
             }
-            Delta::Head { .. } | Delta::Usage(_) | Delta::Failed(_) | Delta::Done => Ok(()),
+            Delta::Head { .. } | Delta::Usage(_) | Delta::RawUsage(_) | Delta::Failed(_) | Delta::Done => Ok(()),
         }
     }
 

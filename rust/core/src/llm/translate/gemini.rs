@@ -216,7 +216,11 @@ fn read_part(fields: &mut Fields<'_>, path: &str, ids: &mut Ids<'_>, losses: &mu
     let guess = media_type.as_deref().or_else(|| media::type_by_name(&value)).unwrap_or("");
     let kind = Kind::of(guess);
     let source = match data {
-        true => media::plain_text(kind, guess, &value).unwrap_or(Source::Base64(value)),
+        // Google's libraries send the alphabet of URLs, which no other dialect takes.
+        true => {
+            let value = value.replace('-', "+").replace('_', "/");
+            media::plain_text(kind, guess, &value).unwrap_or(Source::Base64(value))
+        }
         false => Source::Url(value),
     };
     let media_type = media_type.filter(|_| !matches!(source, Source::Text(_)));

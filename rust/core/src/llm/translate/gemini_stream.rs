@@ -10,6 +10,7 @@ use super::chat::{Block, Delta, Event, Logprob, Origin, Seal};
 use super::fields::{quote, render, Fields, Object};
 use super::flow::{Head, Write};
 use super::gemini::{read_logprobs, read_seal, read_stop, write_logprobs, write_seal, write_stop};
+use super::hot::{self, Of};
 use super::stream::{Malformed, Read, Sink};
 use super::{Context, Losses};
 use crate::llm::Dialect;
@@ -66,6 +67,20 @@ impl Reader {
 
 impl Read for Reader {
     fn event(&mut self, _name: Option<&str>, data: &[u8], sink: Sink<'_>) -> Result<(), Malformed> {
+        if let Some((piece, usage)) = hot::gemini(data).filter(|_| self.begun) {
+            let text = &*piece.text;
+            sink(
+                piece.candidate,
+                match piece.of {
+                    Of::Thought => Delta::Thought { slot: self.slot, text },
+                    _ => Delta::Text { slot: 0, text, logprobs: Vec::new() },
+                },
+            );
+            if let Some(usage) = usage {
+                sink(0, Delta::RawUsage(usage));
+            }
+            return Ok(());
+        }
         let chunk: Value = serde_json::from_slice(data)?;
         let mut fields = Fields::proto(&chunk);
         if fields.any("error").is_some() {

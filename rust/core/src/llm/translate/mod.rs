@@ -20,6 +20,7 @@ mod fields;
 mod flow;
 mod gemini;
 mod gemini_stream;
+mod hot;
 mod media;
 mod openai;
 mod openai_chat;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::chat::{Block, Delta, Event, Origin, Seal};
 use super::fields::{quote, render, Fields};
 use super::flow::{Head, Write};
+use super::hot::{self, Of, Piece};
 use super::openai::{read_logprobs, write_logprobs};
 use super::openai_chat::{google_seal, read_detail, read_google_seal, read_stop, write_detail, write_stop};
 use super::stream::{Malformed, Read, Sink};
@@ -37,6 +38,21 @@ struct Call {
 impl Reader {
     pub(super) fn new(context: Context) -> Reader {
         Reader { context, ..Reader::default() }
+    }
+
+    fn piece(&mut self, piece: &Piece<'_>, sink: Sink<'_>) -> Result<(), Malformed> {
+        let candidate = piece.candidate;
+        match piece.of {
+            Of::Text => sink(candidate, Delta::Text { slot: 0, text: &piece.text, logprobs: Vec::new() }),
+            Of::Thought => sink(candidate, Delta::Thought { slot: 0, text: &piece.text }),
+            Of::Arguments => {
+                let same = |call: &Call| call.candidate == candidate && call.index == piece.index;
+                if let Some(slot) = self.calls.iter().rposition(same) {
+                    sink(candidate, Delta::Arguments { slot: slot as u32, json: &piece.text });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn choice(&mut self, choice: &Value, sink: Sink<'_>) {
@@ -116,6 +132,9 @@ impl Read for Reader {
         if data == b"[DONE]" {
             sink(0, Delta::Done);
             return Ok(());
+        }
+        if let Some(piece) = hot::chat(data).filter(|_| self.begun) {
+            return self.piece(&piece, sink);
         }
         let chunk: Value = serde_json::from_slice(data)?;
         let mut fields = Fields::of(&chunk);

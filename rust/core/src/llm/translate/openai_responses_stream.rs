@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::chat::{Block, Call, Delta, Event, Logprob, Seal, Stop};
 use super::fields::{quote, render, Fields, Object};
 use super::flow::{Head, Write};
+use super::hot::{self, Of};
 use super::openai::{read_logprobs, write_logprobs};
 use super::openai_responses::{
     call_item, message_item, output_text, read_seal, read_stop, response, thought_item, Head as Response,
@@ -27,7 +28,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn thought<'a>(&mut self, item: u64, part: u64, text: &'a str, sink: Sink<'_>) {
+    fn thought(&mut self, item: u64, part: u64, text: &str, sink: Sink<'_>) {
         let slot = slot(item, 0);
         if self.thinking.is_some_and(|(last, before)| last == item && before != part) {
             sink(0, Delta::Thought { slot, text: "\n\n" });
@@ -55,6 +56,17 @@ fn slot(item: u64, part: u64) -> u32 {
 impl Read for Reader {
     fn event(&mut self, _name: Option<&str>, data: &[u8], sink: Sink<'_>) -> Result<(), Malformed> {
         if data.trim_ascii() == b"[DONE]" {
+            return Ok(());
+        }
+        if let Some((piece, part)) = hot::responses(data) {
+            let text = &*piece.text;
+            sink(
+                0,
+                match piece.of {
+                    Of::Arguments => Delta::Arguments { slot: slot(piece.index, 0), json: text },
+                    _ => Delta::Text { slot: slot(piece.index, part), text, logprobs: Vec::new() },
+                },
+            );
             return Ok(());
         }
         let event: Value = serde_json::from_slice(data)?;

@@ -78,10 +78,12 @@ impl Stream {
         let read = self.reader.event(name, data, &mut |candidate, delta| match delta {
             Delta::Done => done = true,
             Delta::Failed(data) => {
-                failed = Some(match (from, name) {
+                let error = match (from, name) {
                     (Dialect::Bedrock, Some(name)) => Error::read_exception(name, data),
                     _ => Error::read(0, data),
-                });
+                };
+                // The provider's own code means nothing to the client's SDK; the kind's does.
+                failed = Some(Error { code: None, param: None, ..error });
             }
             delta => broken = broken.or(flow.take(candidate, delta, out).err()),
         });
@@ -127,6 +129,12 @@ impl Stream {
         if self.end == End::Open {
             self.fail(End::Broken, error, out);
         }
+    }
+
+    /// As if the terminal event had come.
+    #[cfg(test)]
+    pub(super) fn flow_end(&mut self, out: &mut Vec<u8>) {
+        self.flow.end(out);
     }
 
     fn fail(&mut self, end: End, error: &Error, out: &mut Vec<u8>) {
