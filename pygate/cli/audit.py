@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 
 from pygate import audit
+from pygate.ai import money
 from pygate.audit.grpc import SERVER_ERRORS, STATUSES
 from pygate.cli.terminal import print_json, print_problems, style
 from pygate.config import ConfigError, load
@@ -214,10 +215,34 @@ def _ending(call: audit.Call, known: dict[str, str], paint: Style, line: Callabl
         took += f", of which {call['upstream_ns'] / 1e6:.2f} ms until the upstream's first byte"
     yield line("took", took)
     yield line("bytes", f"{call.get('request_bytes', 0)} in, {call.get('response_bytes', 0)} out")
+    if isinstance(told := call.get("llm"), dict):
+        yield from _model(told, paint, line)
     for found in call.get("findings", ()):
         done = f"{found['action']} (shadow: not acted on)" if found["shadow"] else found["action"]
         where = f"{'response' if found['response'] else 'request'} bytes {found['start']}–{found['end']}"
         yield line("finding", f"{paint.yellow(_plain(found['rule']))} {done}, {where}")
+
+
+def _model(told: dict[str, Any], paint: Style, line: Callable[[str, object], str]) -> Iterator[str]:
+    """A call of a model: who served it, and what it came to."""
+    name = _plain(str(told.get("model") or "none named"))
+    how = told.get("operation", "") + (", streamed" if told.get("stream") else "")
+    if not told.get("target"):
+        yield line("model", f"{name} ({how}), no provider was called")
+        return
+    credential = f", credential {_plain(told['credential'])}" if told.get("credential") else ""
+    yield line("model", f"{name} → {_plain(told['provider'])}/{_plain(told['target'])} ({how}){credential}")
+    parts = {"cached_read": "from cache", "cached_write": "into cache", "reasoning": "reasoning"}
+    counts = [f"{told.get('input', 0):,} in", f"{told.get('output', 0):,} out"]
+    counts += [f"{told[part]:,} {text}" for part, text in parts.items() if told.get(part)]
+    nano = told.get("nano_usd")
+    cost = paint.yellow("no price known") if nano is None else f"{money.usd(nano)} USD"
+    guessed = " (estimated)" if told.get("estimated") else ""
+    end = told.get("end", "")
+    shown = end if end == "clean" else paint.yellow(end)
+    yield line("usage", f"{', '.join(counts)}{guessed}, {cost}, ended {shown}")
+    if told.get("loss"):
+        yield line("lost", ", ".join(_plain(str(path)) for path in told["loss"]))
 
 
 # ---- verify ---------------------------------------------------------------------------------------------------------
