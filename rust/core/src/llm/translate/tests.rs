@@ -71,7 +71,7 @@ fn conversation(dialect: Dialect) -> Value {
                     {"type": "input_text", "text": "What is this, and how warm is it there?"},
                     {"type": "input_image", "image_url": "data:image/png;base64,aWltZw==", "detail": "auto"}
                 ]},
-                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me look."}]},
+                {"type": "message", "role": "assistant", "content": "Let me look."},
                 {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{\"city\":\"Rome\"}"},
                 {"type": "function_call", "call_id": "call_2", "name": "weather", "arguments": "{\"city\":\"Oslo\"}"},
                 {"type": "function_call_output", "call_id": "call_1", "output": "{\"degrees\":31}"},
@@ -381,7 +381,7 @@ fn thoughts_keep_their_seals_through_clients_of_every_dialect() {
                 _ => (
                     &back["input"],
                     json!([body["output"][0], {"type": "message", "role": "assistant",
-                    "content": [{"type": "output_text", "text": "Yes."}]}]),
+                    "content": "Yes."}]),
                 ),
             };
             assert_eq!(found, &wanted, "{provider:?} by {client:?}: {answer:#}");
