@@ -198,10 +198,9 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
             out.set("system", system);
         }
     }
-    let turns: Vec<Turn> = request.turns.iter().filter(|turn| turn.role != Role::System).cloned().collect();
-    let mut messages: Vec<Value> = Vec::with_capacity(turns.len());
-    for (index, (role, parts)) in alternate(&turns).into_iter().enumerate() {
-        let content = write_blocks(parts.into_iter().map(|(_, part)| part), index, losses);
+    let mut messages: Vec<Value> = Vec::with_capacity(request.turns.len());
+    for (index, (role, parts)) in alternate(&request.turns).into_iter().enumerate() {
+        let content = write_blocks(parts.into_iter(), index, losses);
         if content.is_empty() {
             losses.add(format!("messages[{index}]"), "an empty message is not taken");
             continue;

@@ -232,11 +232,10 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
         system.extend(&turn.parts);
     }
     out.many("system", write_blocks(system.into_iter(), "system", false, losses));
-    let turns: Vec<Turn> = request.turns.iter().filter(|turn| turn.role != Role::System).cloned().collect();
-    let mut messages: Vec<Value> = Vec::with_capacity(turns.len());
-    for (index, (role, parts)) in alternate(&turns).into_iter().enumerate() {
+    let mut messages: Vec<Value> = Vec::with_capacity(request.turns.len());
+    for (index, (role, parts)) in alternate(&request.turns).into_iter().enumerate() {
         let path = format!("messages[{index}].content");
-        let content = write_blocks(parts.into_iter().map(|(_, part)| part), &path, false, losses);
+        let content = write_blocks(parts.into_iter(), &path, false, losses);
         if content.is_empty() {
             losses.add(format!("messages[{index}]"), "an empty message is not taken");
             continue;

@@ -50,7 +50,7 @@ fn canonical(mut request: Request) -> Request {
     // Whether thoughts are shown is inferred from other fields where a dialect does not say it.
     (request.thinking.encrypted, request.thinking.show, request.thinking.summary) = (false, None, None);
     let merged = alternate(&request.turns).into_iter().map(|(role, parts)| {
-        let mut parts: Vec<Part> = parts.into_iter().map(|(_, part)| part.clone()).collect();
+        let mut parts: Vec<Part> = parts.into_iter().cloned().collect();
         for part in &mut parts {
             if let Content::Result(result) = &mut part.content {
                 result.name = None;
