@@ -249,6 +249,6 @@ def cut(place: Place, target: Target) -> None:
     broken: tuple[type[Exception], ...] = (anthropic.APIError,)
     if place.direct:  # this client lets the transport's own error through
         broken += (httpx2.TransportError,)
-    for effects in ({"error_after": 3, "error_status": 529}, {"cut_deltas": 3}):
+    for effects in ({"error_after": 3, "error_status": 529, "delay_delta": 10}, {"cut_deltas": 3, "delay_delta": 10}):
         with place.fault(target.label, **effects):
             breaks(connect(place).messages.create(**say(target, LONG, stream=True)), *broken)

@@ -232,6 +232,6 @@ def cut(place: Place, target: Target) -> None:
     broken: tuple[type[Exception], ...] = (errors.APIError,)
     if place.direct:  # this client lets the transport's own error through
         broken += (httpx.TransportError, httpx2.TransportError)
-    for effects in ({"error_after": 3}, {"cut_deltas": 3}):
+    for effects in ({"error_after": 3, "delay_delta": 10}, {"cut_deltas": 3, "delay_delta": 10}):
         with place.fault(target.label, **effects):
             breaks(connect(place).models.generate_content_stream(**say(target, LONG)), *broken)

@@ -295,6 +295,6 @@ def broken(place: Place, target: Target) -> None:
 @SUITE.feature("cut stream")
 def cut(place: Place, target: Target) -> None:
     """What breaks in the middle is never told as complete."""
-    for effects in ({"error_after": 3}, {"cut_deltas": 3}):
+    for effects in ({"error_after": 3, "delay_delta": 10}, {"cut_deltas": 3, "delay_delta": 10}):
         with place.fault(target.label, **effects):
             breaks(connect(place).chat.completions.create(**say(target, LONG, stream=True)), openai.APIError)

@@ -65,9 +65,9 @@ def test_delays(providers: Simulator) -> None:
         for line in answer.iter_lines():
             if '"content":"' in line and '"content":""' not in line:
                 times.append(time.monotonic() - began)
-    assert head >= 0.08
-    assert times[0] >= 0.14 and times[1] >= 0.18 and times[2] >= 0.22
-    assert providers.last()["first_ms"] >= 80
+    assert head >= 0.078
+    assert times[0] >= 0.136 and times[1] >= 0.174 and times[2] >= 0.212
+    assert providers.last()["first_ms"] >= 78
 
 
 def test_refusals_with_headers(providers: Simulator) -> None:
@@ -82,11 +82,12 @@ def test_refusals_with_headers(providers: Simulator) -> None:
 
 
 def test_retry_after_is_obeyed_by_the_sdk(providers: Simulator) -> None:
-    providers.faults({"status": 429, "first": 1, "headers": {"retry-after-ms": "300"}})
+    providers.faults({"status": 429, "first": 1, "headers": {"retry-after-ms": "1200"}})
     client: Any = openai.OpenAI(base_url=f"{providers.url}/openai/v1", api_key="openai-key-1", max_retries=1)
     began = time.monotonic()
     client.chat.completions.create(**ask(stream=False, stream_options=None))
-    assert 0.3 <= time.monotonic() - began < 1.5
+    # Left to itself it would wait for half a second.
+    assert time.monotonic() - began >= 1.19
     assert [entry["status"] for entry in providers.ledger()] == [429, 200]
 
 
@@ -193,7 +194,7 @@ def test_a_client_that_leaves_is_noticed(providers: Simulator) -> None:
     entry = providers.last()
     assert entry["gone"] and not entry["finished"]
     assert 0 < entry["sent"]["output"] < 100 and entry["usage"]["output"] == 1000
-    assert abs(entry["started"] + entry["ended_ms"] / 1000 - left) < 0.1
+    assert abs(entry["started"] + entry["ended_ms"] / 1000 - left) < 0.5
     sums = providers.ask("GET", "/__ledger/sums")
     assert sums["total"]["gone"] == 1 and sums["total"]["sent_output"] == entry["sent"]["output"]
 

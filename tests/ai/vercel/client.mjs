@@ -122,7 +122,7 @@ const everywhere = {
     )
   },
   async 'cut stream'() {
-    for (const effects of [{ error_after: 3 }, { cut_deltas: 3 }]) {
+    for (const effects of [{ error_after: 3, delay_delta: 10 }, { cut_deltas: 3, delay_delta: 10 }]) {
       await broken(effects, async () => {
         let failed = false
         let pieces = 0

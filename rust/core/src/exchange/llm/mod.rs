@@ -302,7 +302,8 @@ impl Engine {
             Dialect::OpenAiResponses => serde_json::json!({"object": "response.input_tokens", "input_tokens": count}),
             _ => serde_json::json!({"input_tokens": count}),
         };
-        let mut answer = Answer { status: 200, body: serde_json::to_vec(&body).unwrap_or_default(), ..Answer::default() };
+        let mut answer =
+            Answer { status: 200, body: serde_json::to_vec(&body).unwrap_or_default(), ..Answer::default() };
         answer.fields.append(b"content-type", b"application/json");
         answer.fields.append(b"x-pygate-estimate", b"tokens");
         self.answer_with(ex, answer);

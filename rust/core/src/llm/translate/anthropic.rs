@@ -10,10 +10,10 @@ use super::chat::{
     alternate, Answer, Budget, Cache, Call, Candidate, Content, Format, Kind, Media, Origin, Part, Request, Role, Seal,
     Source, Stop, Thought, Tool, ToolChoice, ToolResult, Turn,
 };
-use super::claude::{json_tool, tool_id, write_effort, write_thinking};
+use super::claude::{self, json_tool, tool_id, write_effort, write_thinking};
 use super::fields::{arguments, Fields, Object};
 use super::media;
-use super::openai::{self, number};
+use super::openai;
 use super::{shape, Context, Losses, Options, Refused};
 use crate::llm::{Dialect, Usage};
 
@@ -198,10 +198,9 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
             out.set("system", system);
         }
     }
-    let turns: Vec<Turn> = request.turns.iter().filter(|turn| turn.role != Role::System).cloned().collect();
-    let mut messages: Vec<Value> = Vec::with_capacity(turns.len());
-    for (index, (role, parts)) in alternate(&turns).into_iter().enumerate() {
-        let content = write_blocks(parts.into_iter().map(|(_, part)| part), index, losses);
+    let mut messages: Vec<Value> = Vec::with_capacity(request.turns.len());
+    for (index, (role, parts)) in alternate(&request.turns).into_iter().enumerate() {
+        let content = write_blocks(parts.into_iter(), index, losses);
         if content.is_empty() {
             losses.add(format!("messages[{index}]"), "an empty message is not taken");
             continue;
@@ -211,8 +210,10 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
         messages.push(message.into());
     }
     out.set("messages", messages);
-    write_sampling(request, options, &mut out, losses);
-    let by_tool = write_thinking_and_format(request, options, &mut out, losses);
+    let (thinking, thinks) = write_thinking(request, options, losses);
+    write_sampling(request, options, thinks, &mut out, losses);
+    out.maybe("thinking", thinking);
+    let by_tool = write_output_config(request, options, thinks, &mut out, losses);
     write_tools(request, by_tool, &mut out, losses);
     if let Some(user) = &request.user {
         let mut metadata = Object::new();
@@ -394,7 +395,7 @@ fn write_thought(thought: &Thought) -> Object {
     }
 }
 
-fn write_sampling(request: &Request, options: &Options, out: &mut Object, losses: &mut Losses) {
+fn write_sampling(request: &Request, options: &Options, thinks: bool, out: &mut Object, losses: &mut Losses) {
     let sampling = &request.sampling;
     let mut limit = sampling.max_tokens.unwrap_or(options.max_tokens);
     if let Some(budget) = request.thinking.tokens(options.thinking_budget) {
@@ -404,29 +405,19 @@ fn write_sampling(request: &Request, options: &Options, out: &mut Object, losses
         }
     }
     out.set("max_tokens", limit);
-    match sampling.temperature.as_ref().and_then(serde_json::Number::as_f64) {
-        Some(temperature) if temperature > 1.0 => {
-            losses.add("temperature", "Anthropic's ends at 1");
-            out.set("temperature", 1);
-        }
-        _ => {
-            out.maybe("temperature", number(&sampling.temperature));
-        }
-    }
-    out.maybe("top_p", number(&sampling.top_p)).maybe("top_k", number(&sampling.top_k));
+    let [temperature, top_p, top_k] = claude::write_sampling(request, thinks, losses);
+    out.maybe("temperature", temperature).maybe("top_p", top_p).maybe("top_k", top_k);
     out.many("stop_sequences", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
 }
 
-/// Writes both; returns the schema a forced tool has to stand for.
-fn write_thinking_and_format(
+/// Writes effort and format; returns the tool that has to stand for the latter.
+fn write_output_config(
     request: &Request,
     options: &Options,
+    thinks: bool,
     out: &mut Object,
     losses: &mut Losses,
 ) -> Option<Tool> {
-    let thinking = write_thinking(&request.thinking, options);
-    let thinks = thinking.is_some();
-    out.maybe("thinking", thinking);
     let mut output = Object::new();
     output.maybe("effort", write_effort(&request.thinking, options));
     let mut by_tool = None;

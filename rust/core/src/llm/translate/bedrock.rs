@@ -10,9 +10,9 @@ use super::chat::{
     alternate, Answer, Budget, Cache, Call, Candidate, Content, Format, Kind, Media, Origin, Part, Request, Role, Seal,
     Source, Stop, Thought, Tool, ToolChoice, ToolResult, Turn,
 };
-use super::claude::{json_tool, tool_id, write_effort, write_thinking};
+use super::claude::{self, json_tool, tool_id, write_effort, write_thinking};
 use super::fields::{arguments, Fields, Object};
-use super::openai::{self, number};
+use super::openai;
 use super::{media, shape, Losses, Options, Refused};
 use crate::llm::{Dialect, Usage};
 
@@ -232,11 +232,10 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
         system.extend(&turn.parts);
     }
     out.many("system", write_blocks(system.into_iter(), "system", false, losses));
-    let turns: Vec<Turn> = request.turns.iter().filter(|turn| turn.role != Role::System).cloned().collect();
-    let mut messages: Vec<Value> = Vec::with_capacity(turns.len());
-    for (index, (role, parts)) in alternate(&turns).into_iter().enumerate() {
+    let mut messages: Vec<Value> = Vec::with_capacity(request.turns.len());
+    for (index, (role, parts)) in alternate(&request.turns).into_iter().enumerate() {
         let path = format!("messages[{index}].content");
-        let content = write_blocks(parts.into_iter().map(|(_, part)| part), &path, false, losses);
+        let content = write_blocks(parts.into_iter(), &path, false, losses);
         if content.is_empty() {
             losses.add(format!("messages[{index}]"), "an empty message is not taken");
             continue;
@@ -247,8 +246,8 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
     }
     out.set("messages", messages);
     let sampling = &request.sampling;
-    let thinking = write_thinking(&request.thinking, options);
-    let thinks = thinking.is_some();
+    let (thinking, thinks) = write_thinking(request, options, losses);
+    let [temperature, top_p, top_k] = claude::write_sampling(request, thinks, losses);
     let mut config = Object::new();
     let budget = request.thinking.tokens(options.thinking_budget).unwrap_or(0);
     let limit = match sampling.max_tokens {
@@ -257,20 +256,11 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
         limit => limit,
     };
     config.maybe("maxTokens", limit);
-    match sampling.temperature.as_ref().and_then(serde_json::Number::as_f64) {
-        Some(temperature) if temperature > 1.0 => {
-            losses.add("temperature", "Bedrock's ends at 1");
-            config.set("temperature", 1);
-        }
-        _ => {
-            config.maybe("temperature", number(&sampling.temperature));
-        }
-    }
-    config.maybe("topP", number(&sampling.top_p));
+    config.maybe("temperature", temperature).maybe("topP", top_p);
     config.many("stopSequences", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
     out.filled("inferenceConfig", config);
     let mut more = Object::new();
-    more.maybe("thinking", thinking).maybe("top_k", number(&sampling.top_k));
+    more.maybe("thinking", thinking).maybe("top_k", top_k);
     out.filled("additionalModelRequestFields", more);
     let mut output = Object::new();
     let mut by_tool = None;

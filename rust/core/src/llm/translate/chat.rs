@@ -398,14 +398,14 @@ pub(super) enum Event<'a> {
     End(Option<&'a Usage>),
 }
 
-/// Turns of one role that follow each other become one, for dialects that alternate.
-pub(super) fn alternate(turns: &[Turn]) -> Vec<(Role, Vec<(usize, &Part)>)> {
-    let mut merged: Vec<(Role, Vec<(usize, &Part)>)> = Vec::with_capacity(turns.len());
-    for (index, turn) in turns.iter().enumerate() {
-        let parts = turn.parts.iter().map(|part| (index, part));
+/// Turns of one role that follow each other become one, for dialects that alternate. Those of the system, which have no
+/// place there, are left out.
+pub(super) fn alternate(turns: &[Turn]) -> Vec<(Role, Vec<&Part>)> {
+    let mut merged: Vec<(Role, Vec<&Part>)> = Vec::with_capacity(turns.len());
+    for turn in turns.iter().filter(|turn| turn.role != Role::System) {
         match merged.last_mut() {
-            Some((role, last)) if *role == turn.role => last.extend(parts),
-            _ => merged.push((turn.role, parts.collect())),
+            Some((role, last)) if *role == turn.role => last.extend(&turn.parts),
+            _ => merged.push((turn.role, turn.parts.iter().collect())),
         }
     }
     merged

@@ -2,12 +2,16 @@
 //!
 //! Rules: an effort is written as such unless the options say the model takes a budget; the forced tool stands alone.
 
-use super::chat::{Budget, Format, Request, Thinking, Tool};
+use serde_json::{Number, Value};
+
+use super::chat::{Budget, Format, Request, Thinking, Tool, ToolChoice};
 use super::fields::Object;
 use super::{Losses, Options, JSON_TOOL};
 
-/// `thinking` of Claude's, at Anthropic and at Bedrock.
-pub(super) fn write_thinking(thinking: &Thinking, options: &Options) -> Option<Object> {
+/// `thinking` of Claude's, at Anthropic and at Bedrock, and whether the model is to think. It cannot when it is made to
+/// call a tool, which is what the client wants more.
+pub(super) fn write_thinking(request: &Request, options: &Options, losses: &mut Losses) -> (Option<Object>, bool) {
+    let thinking = &request.thinking;
     let none = thinking.effort.as_deref() == Some("none");
     let mut out = match (thinking.tokens(options.thinking_budget), thinking.budget) {
         (Some(budget), _) => {
@@ -15,16 +19,47 @@ pub(super) fn write_thinking(thinking: &Thinking, options: &Options) -> Option<O
             out.set("budget_tokens", budget.max(1024));
             out
         }
-        (None, Some(Budget::Off)) => return Some(Object::typed("disabled")),
+        (None, Some(Budget::Off)) => return (Some(Object::typed("disabled")), false),
         (None, Some(_)) => Object::typed("adaptive"),
-        (None, None) if none => return Some(Object::typed("disabled")),
+        (None, None) if none => return (Some(Object::typed("disabled")), false),
         (None, None) if thinking.effort.is_some() => Object::typed("adaptive"),
-        (None, None) => return None,
+        (None, None) => return (None, false),
     };
+    let forced = match &request.tool_choice {
+        Some(ToolChoice::Any | ToolChoice::Tool(_)) => true,
+        Some(ToolChoice::Allowed { must, .. }) => *must,
+        _ => false,
+    };
+    if forced && !request.tools.is_empty() {
+        losses.add("thinking", "Claude does not think when made to call a tool");
+        return (None, false);
+    }
     if thinking.show == Some(false) {
         out.set("display", "omitted");
     }
-    Some(out)
+    (Some(out), true)
+}
+
+/// What Claude takes for its temperature, `top_p` and `top_k`: it refuses them beside thinking.
+pub(super) fn write_sampling(request: &Request, thinks: bool, losses: &mut Losses) -> [Option<Value>; 3] {
+    let sampling = &request.sampling;
+    let mut given = [&sampling.temperature, &sampling.top_p, &sampling.top_k].map(|number| number.clone());
+    if let Some(temperature) = given[0].as_mut().filter(|t| t.as_f64().is_some_and(|t| t > 1.0)) {
+        losses.add("temperature", "Claude's ends at 1");
+        *temperature = 1.into();
+    }
+    let fits = |key: &str, number: &Number| match key {
+        "temperature" => number.as_f64() == Some(1.0),
+        "top_p" => number.as_f64().is_some_and(|p| p >= 0.95),
+        _ => false,
+    };
+    for (key, given) in ["temperature", "top_p", "top_k"].into_iter().zip(&mut given) {
+        if thinks && given.as_ref().is_some_and(|number| !fits(key, number)) {
+            losses.add(key, "Claude does not take it beside thinking");
+            *given = None;
+        }
+    }
+    given.map(|number| number.map(Value::Number))
 }
 
 /// The effort as Claude's models spell it, unless it has become a budget.

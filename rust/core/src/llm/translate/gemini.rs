@@ -281,11 +281,10 @@ pub(super) fn write_request(request: &Request, options: &Options, losses: &mut L
         instruction.set("parts", system);
         out.set("systemInstruction", instruction);
     }
-    let turns: Vec<Turn> = request.turns.iter().filter(|turn| turn.role != Role::System).cloned().collect();
-    let mut contents: Vec<Value> = Vec::with_capacity(turns.len());
-    for (index, (role, parts)) in alternate(&turns).into_iter().enumerate() {
+    let mut contents: Vec<Value> = Vec::with_capacity(request.turns.len());
+    for (index, (role, parts)) in alternate(&request.turns).into_iter().enumerate() {
         writer.calls = 0;
-        let parts = writer.write(parts.into_iter().map(|(_, part)| part), &format!("contents[{index}].parts"));
+        let parts = writer.write(parts.into_iter(), &format!("contents[{index}].parts"));
         if parts.is_empty() {
             continue;
         }

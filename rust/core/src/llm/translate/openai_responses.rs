@@ -370,9 +370,14 @@ fn write_message<'a>(
     let text = if role == "assistant" { "output_text" } else { "input_text" };
     let parts = parts.enumerate();
     let content = parts.filter_map(|(index, part)| write_part(part, text, &format!("{path}[{index}]"), losses));
-    let content: Vec<Value> = content.collect();
+    let mut content: Vec<Value> = content.collect();
     let mut item = Object::typed("message");
-    item.set("role", role).set("content", content);
+    item.set("role", role);
+    match content.as_mut_slice() {
+        // Without the id and the status it once had, what the assistant said is a string.
+        [one] if role == "assistant" && one["type"] == "output_text" => item.set("content", one["text"].take()),
+        _ => item.set("content", content),
+    };
     input.push(item.into());
 }
 

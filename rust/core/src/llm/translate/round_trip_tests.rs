@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use serde_json::{json, Number, Value};
 
 use super::chat::{
-    alternate, Budget, Cache, Call, Content, Format, Kind, Media, Part, Request, Role, Sampling, Source, Tool,
-    ToolChoice, ToolResult, Turn,
+    alternate, Budget, Cache, Call, Content, Format, Kind, Media, Part, Request, Role, Sampling, Source, Thinking,
+    Tool, ToolChoice, ToolResult, Turn,
 };
 use super::*;
 
@@ -50,7 +50,7 @@ fn canonical(mut request: Request) -> Request {
     // Whether thoughts are shown is inferred from other fields where a dialect does not say it.
     (request.thinking.encrypted, request.thinking.show, request.thinking.summary) = (false, None, None);
     let merged = alternate(&request.turns).into_iter().map(|(role, parts)| {
-        let mut parts: Vec<Part> = parts.into_iter().map(|(_, part)| part.clone()).collect();
+        let mut parts: Vec<Part> = parts.into_iter().cloned().collect();
         for part in &mut parts {
             if let Content::Result(result) = &mut part.content {
                 result.name = None;
@@ -205,13 +205,19 @@ fn requests(both: Both) -> impl Strategy<Value = Request> {
             request.parallel_tools = Some(false);
             request.tool_choice.get_or_insert(ToolChoice::Auto);
         }
-        if effort && choice != 2 {
+        let claude = !(both.without(Anthropic) && both.without(Bedrock));
+        if effort && !(claude && matches!(request.tool_choice, Some(ToolChoice::Any | ToolChoice::Tool(_)))) {
             let levels = ["low", "medium", "high"];
             request.thinking.effort = Some(levels[level % 3].to_owned());
         } else if both.within(&[Anthropic, Gemini, Bedrock]) && level == 4 {
             request.thinking.budget = Some(Budget::Tokens(512 + 1024));
             request.sampling.max_tokens = Some(4000);
             request.thinking.show = Some(true);
+            request.tool_choice = None;
+        }
+        if claude && request.thinking != Thinking::default() {
+            // Claude thinks with its own temperature.
+            (request.sampling.temperature, request.sampling.top_p, request.sampling.top_k) = (None, None, None);
         }
         request
     })

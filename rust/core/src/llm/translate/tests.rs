@@ -71,7 +71,7 @@ fn conversation(dialect: Dialect) -> Value {
                     {"type": "input_text", "text": "What is this, and how warm is it there?"},
                     {"type": "input_image", "image_url": "data:image/png;base64,aWltZw==", "detail": "auto"}
                 ]},
-                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me look."}]},
+                {"type": "message", "role": "assistant", "content": "Let me look."},
                 {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{\"city\":\"Rome\"}"},
                 {"type": "function_call", "call_id": "call_2", "name": "weather", "arguments": "{\"city\":\"Oslo\"}"},
                 {"type": "function_call_output", "call_id": "call_1", "output": "{\"degrees\":31}"},
@@ -381,7 +381,7 @@ fn thoughts_keep_their_seals_through_clients_of_every_dialect() {
                 _ => (
                     &back["input"],
                     json!([body["output"][0], {"type": "message", "role": "assistant",
-                    "content": [{"type": "output_text", "text": "Yes."}]}]),
+                    "content": "Yes."}]),
                 ),
             };
             assert_eq!(found, &wanted, "{provider:?} by {client:?}: {answer:#}");
@@ -406,6 +406,15 @@ fn efforts_and_budgets_become_each_other() {
     assert_eq!(at(Anthropic, &chat("medium"), &budget, "/max_tokens"), 11_240);
     assert_eq!(at(Bedrock, &chat("low"), &budget, "/additionalModelRequestFields/thinking/budget_tokens"), 4096);
     assert_eq!(at(Gemini, &chat("low"), &plain, "/generationConfig/thinkingConfig"), json!({"thinkingLevel": "LOW"}));
+    // Claude thinks neither when forced to call, nor with another's temperature.
+    let mut forced = chat("high");
+    forced["temperature"] = 0.5.into();
+    assert_eq!(asked(OpenAiChat, Bedrock, &forced, &plain).1, ["temperature"]);
+    forced["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
+    forced["tool_choice"] = "required".into();
+    let (found, losses) = asked(OpenAiChat, Anthropic, &forced, &plain);
+    assert!(found.get("thinking").is_none());
+    assert_eq!((&found["temperature"], losses.as_slice()), (&json!(0.5), &["thinking".to_owned()][..]));
     let claude = json!({"model": "m", "max_tokens": 9000, "messages": [{"role": "user", "content": "?"}],
                         "thinking": {"type": "enabled", "budget_tokens": 8000}});
     let (found, losses) = asked(Anthropic, OpenAiResponses, &claude, &options());
