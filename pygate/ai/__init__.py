@@ -1,6 +1,7 @@
 """Virtual keys, teams, projects, their limits, and what was used: the governed side of AI traffic.
 
     money, limits     amounts and limits as people write them, as whole numbers inside
+    prices            what models cost: the catalogue that comes with pygate
     secret            how a key is made and recognised
     refusal           what is wrong with what somebody asked for
     database          SQLite and PostgreSQL behind one small interface; postgres, migrations

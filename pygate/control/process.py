@@ -292,6 +292,7 @@ class Control:
 
     async def _say_ready(self) -> None:
         self._notifier.ready(f"serving revision {self.loaded.revision}")
+        _tell(self.loaded)
         where = ", ".join(f"{name} on {address}" for name, address in self.listening.items()) or "no entrypoint"
         log.info("serving revision %s with %d worker(s): %s", self.loaded.revision, self.supervisor.count, where)
         if self._inheritance is not None:
@@ -335,6 +336,7 @@ class Control:
         self._changed.set()
         self._changed.clear()
         self._run.prune({loaded.revision} | {w.revision for w in supervisor.workers})
+        _tell(loaded)
         return Reload(message="; ".join([f"revision {loaded.revision} is in force", *notes]))
 
     async def _roll(
@@ -440,6 +442,12 @@ class Control:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _tell(loaded: Loaded) -> None:
+    """Logs what stops nobody in a configuration that is in force from now on."""
+    for warning in loaded.warnings:
+        log.warning("%s: %s", warning.place or warning.path, warning.message)
 
 
 __all__ = ["ADMIN", "Control", "Options", "Reload", "StartError"]

@@ -36,6 +36,9 @@ kind = "openai"
 base_url = "{providers}/openai/v1"
 credentials = {{ main = "env:GPT_KEY" }}
 
+[ai.models.odd]
+targets = ["gpt/gpt-0"]
+
 [ai.models.smart]
 targets = [
     {{ provider = "claude", model = "claude-sonnet-5" }},
@@ -84,6 +87,7 @@ def test_calls_of_models_come_out_by_convention(running: Gateway, collector: Htt
             return {plain(p.attributes)["gen_ai.provider.name"]: p.count for p in metric.histogram.data_points}
 
         wait_for(lambda: counted() == {"anthropic": 1, "openai": 1})
+    assert "no price of `gpt/gpt-0` is known" in running.log, "a model without a price is told when it is served"
 
     legs = [plain(s.attributes) | {"name": s.name} for s in received.spans() if s.kind == 3]
     first, second = sorted(legs, key=lambda leg: str(leg["gen_ai.provider.name"]))
