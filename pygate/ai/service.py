@@ -162,8 +162,7 @@ class Ai:
         if not self._read:
             self._add_up(operations.store)
         now = int(self._clock())
-        data = snapshot.build(operations.store, now)
-        needed = snapshot.counters(data)
+        data, needed = snapshot.compose(operations.store, now)
         fresh = needed - self._counting
         if fresh and self._budgets is not None:
             self._budgets.restore_budgets(Ledger(operations.store.database).used(fresh, now))
