@@ -55,7 +55,7 @@ test: dev packages lint test-rust test-python  ## Every test: linters, types, ca
 
 .PHONY: packages
 packages:
-	@.ci/need nginx:nginx-light haproxy caddy node:nodejs go:golang-go wrk valgrind curl openssl \
+	@.ci/need nginx:nginx-light haproxy caddy node:nodejs npm go:golang-go wrk valgrind curl openssl \
 		h2load:nghttp2-client slowhttptest promtool:prometheus
 	@[ -x $(BIN)/pebble-challtestsrv ] || { .ci/need go:golang-go && $(GO_INSTALL) $(PEBBLE)/pebble@$(PEBBLE_VERSION) \
 		&& $(GO_INSTALL) $(PEBBLE)/pebble-challtestsrv@$(PEBBLE_VERSION); }

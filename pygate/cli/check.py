@@ -32,9 +32,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     loaded = load(args.path)
-    warnings: list[Problem] = []
+    warnings: list[Problem] = [] if loaded.problems else loaded.warnings
     if not loaded.problems and not args.no_files:
-        loaded.problems, warnings = certificates.examine(loaded)
+        loaded.problems, found = certificates.examine(loaded)
+        warnings = [*warnings, *found]
     if args.json:
         print_json(
             {

@@ -1,10 +1,11 @@
-"""Credentials of policies: references become hashes before a revision is compiled.
+"""Credentials of policies and providers: references become what they lead to before a revision is compiled.
 
 Rules:
 
 1. The data plane reads neither environment nor files. `resolved` replaces every `env:NAME` and `file:PATH` under
    `policies.*.api_key.keys` (which hold the key itself) by `sha256:…`, and under `policies.*.basic_auth.users`
-   (which hold a password's hash) by that hash.
+   (which hold a password's hash) by that hash. Those under `ai.providers.*.credentials` become the secret itself, which
+   the data plane presents to the provider.
 2. A reference that leads nowhere raises: a revision with a credential missing is not served.
 3. The name of a revision is made from the references, so that it tells nothing about a secret.
 """
@@ -25,11 +26,15 @@ ROUNDS = 15_000
 
 
 def resolved(config: bytes) -> bytes:
-    """The configuration (JSON) with its policies' references replaced by hashes. Raises `SecretError`."""
+    """The configuration (JSON) with its policies' references replaced by hashes, its providers' by the secrets: for the
+    compiler alone. Raises `SecretError`.
+    """
     value = orjson.loads(config)
     for name, policy in value.get("policies", {}).items():
         _replace(policy.get("api_key", {}).get("keys", {}), hash_key, f"policies.{name}.api_key.keys")
         _replace(policy.get("basic_auth", {}).get("users", {}), str, f"policies.{name}.basic_auth.users")
+    for name, provider in value.get("ai", {}).get("providers", {}).items():
+        _replace(provider.get("credentials", {}), str, f"ai.providers.{name}.credentials")
     return orjson.dumps(value)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from pygate import _core
-from pygate.config import schema
+from pygate.config import providers, schema
 from pygate.config.address import EXPECTED, Address
 from pygate.config.problem import ConfigError, Place, Problem
 from pygate.config.secrets import is_reference
@@ -39,6 +39,7 @@ class Loaded:
     #: Directories in which a new file would change the configuration.
     directories: list[Path]
     problems: list[Problem]
+    #: The merged configuration, with what is known from elsewhere (prices of models) filled in.
     value: dict[str, Any] = field(default_factory=dict)
     texts: dict[Path, str] = field(default_factory=dict)
     #: State of the files when they were read.
@@ -49,6 +50,8 @@ class Loaded:
     plugins: dict[str, bytes] = field(default_factory=dict)
     #: Where everything stands, for problems found later.
     source: Source = field(default_factory=Source, repr=False)
+    #: What stops nobody, but somebody should know.
+    warnings: list[Problem] = field(default_factory=list)
 
     def ensure(self) -> Loaded:
         """Itself, or `ConfigError` with all problems."""
@@ -92,6 +95,8 @@ def load(path: str | Path) -> Loaded:
     source.problems += _duplicates(source)
     source.problems += _literal_secrets(source)
     source.problems += _addresses(source)
+    # Before the revision gets its name: prices are a part of it.
+    warnings = [] if source.problems else providers.fill_prices(source.value)
     canonical = orjson.dumps(_finite(source.value), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     packs, plugins = b"", {}
     if not source.problems:
@@ -99,7 +104,7 @@ def load(path: str | Path) -> Loaded:
         found = _compile(canonical, packs, source.value.get("guard", {}).get("shadow", []) if packs else [])
         # Without its packs no route's guard compiles; why there are none is said already.
         source.problems += [p for p in found if not (source.problems and ".guard." in p.path)]
-    for problem in source.problems:
+    for problem in (*source.problems, *warnings):
         source.locate(problem)
     problems = sorted(source.problems, key=lambda p: _order(source, p.place))
     parts = [canonical, packs, *(part for name in sorted(plugins) for part in (name.encode(), plugins[name]))]
@@ -116,6 +121,7 @@ def load(path: str | Path) -> Loaded:
         packs,
         plugins,
         source,
+        sorted(warnings, key=lambda p: _order(source, p.place)),
     )
 
 
@@ -261,7 +267,7 @@ def _literal_secrets(source: Source) -> list[Problem]:
                     help=f'write {key} = "env:{variable}" and set that variable',
                 )
             )
-    return problems
+    return problems + providers.literal_credentials(source.value)
 
 
 def _finite(value: Any) -> Any:

@@ -139,6 +139,8 @@ class _Page:
             lines.append(f"| `{key}` | {_cell(self._type(item))} | {default} | {_cell(what)} |")
             if inner := self._inner(item):
                 deeper.append((key, inner))
+            elif named := self._inner(self._extra(item)):
+                deeper.append((f"{key}.NAME", named))
         yield "\n".join(lines)
         for key, inner in deeper:
             path = title.strip("[]")
@@ -157,6 +159,11 @@ class _Page:
             if "properties" in form:
                 return form
         return None
+
+    def _extra(self, node: Node) -> Node:
+        """What the values of a table of names are; nothing for other values."""
+        extra = self._resolve(node).get("additionalProperties")
+        return extra if isinstance(extra, dict) else {}
 
     def _resolve(self, node: Node) -> Node:
         """Follows references; drops `null` from a choice of two."""

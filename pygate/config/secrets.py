@@ -21,7 +21,10 @@ _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 _SECRET_KEY = re.compile(
     r"(?i)(^|[_-])(token|secret|password|passwd|hash|hashes|credential|credentials|hmac_key)s?$|authorization"
 )
-_SECRET_TABLES = re.compile(r"telemetry\.headers|policies\.[^.]+\.(api_key\.keys|basic_auth\.users)\.")
+_SECRET_TABLES = re.compile(
+    r"telemetry\.headers|policies\.[^.]+\.(api_key\.keys|basic_auth\.users)\."
+    r"|ai\.providers\.[^.]+\.(credentials|headers)\."
+)
 
 
 class SecretError(Exception):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ocsp as x509_ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pygate.control.certificates import ocsp, pem
+from pygate.control.certificates import ocsp, pem, settings
 from pygate.control.certificates.gather import Gathered, gather, system_roots
 from pygate.control.certificates.settings import staple_file
 from pygate.control.certificates.staging import KEEP, stage
@@ -260,6 +260,29 @@ def test_no_system_roots_is_a_problem_only_where_they_are_needed(
     assert path == "services" and str(empty) in message and "holds no certificate" in message
     config["services"]["s"]["endpoints"] = ["http://a:1"]
     assert gather(config, tmp_path).problems == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "wanted"),
+    [
+        ({"kind": "openai"}, True),
+        ({"kind": "bedrock", "region": "eu-central-1"}, True),
+        ({"kind": "compatible", "base_url": "HTTPS://models.example.com/v1"}, True),
+        ({"kind": "openai", "base_url": "http://127.0.0.1:9/v1"}, False),
+        ({"kind": "openai", "service": "models"}, False),
+        ({"kind": "ollama"}, False),
+        ({"kind": "vllm", "base_url": "https://gpu.example.com"}, True),
+    ],
+)
+def test_providers_reached_by_tls_need_the_systems_roots(
+    provider: dict[str, Any], wanted: bool, tmp_path: Path
+) -> None:
+    config: dict[str, Any] = {
+        "ai": {"providers": {"p": provider}},
+        "services": {"models": {"endpoints": ["http://127.0.0.1:9"]}},
+    }
+    assert settings.concerned(config) is wanted
+    assert list(material(gather(config, tmp_path))["roots"]) == ([""] if wanted else [])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,13 +151,16 @@ def test_a_missing_credential_is_named_by_its_key(monkeypatch: pytest.MonkeyPatc
 
 def test_credentials_are_hashed_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYGATE_TEST_SECRET", "open sesame")
-    config = {
+    config: dict[str, Any] = {
         "policies": {
             "a": {"api_key": {"keys": {"app": "env:PYGATE_TEST_SECRET", "cron": "sha256:00"}}},
             "b": {"headers": {"request": {"set": {"x": "env:PYGATE_TEST_SECRET"}}}},
-        }
+        },
+        "ai": {"providers": {"p": {"credentials": {"main": "env:PYGATE_TEST_SECRET"}}}},
     }
-    found = json.loads(resolved(json.dumps(config).encode()))["policies"]
+    whole = json.loads(resolved(json.dumps(config).encode()))
+    assert whole["ai"]["providers"]["p"]["credentials"] == {"main": "open sesame"}
+    found = whole["policies"]
     assert found["a"]["api_key"]["keys"] == {
         "app": "sha256:" + hashlib.sha256(b"open sesame").hexdigest(),
         "cron": "sha256:00",
@@ -172,11 +176,14 @@ def test_redaction_keeps_references_and_hides_the_rest() -> None:
         "admin": {"token": "env:TOKEN", "address": "127.0.0.1:1"},
         "telemetry": {"headers": {"x-key": "literal", "y": "file:/run/y"}},
         "policies": {"p": {"api_key": {"keys": {"app": "sha256:abc", "cron": "env:CRON"}}}},
+        "ai": {"providers": {"p": {"credentials": {"a": "sk-1", "b": "env:B"}, "headers": {"x-org": "secret"}}}},
     }
     shown = redact(config)
     assert shown["admin"] == config["admin"]
     assert shown["telemetry"]["headers"] == {"x-key": "(redacted)", "y": "file:/run/y"}
     assert shown["policies"]["p"]["api_key"]["keys"] == {"app": "(redacted)", "cron": "env:CRON"}
+    provider = {"credentials": {"a": "(redacted)", "b": "env:B"}, "headers": {"x-org": "(redacted)"}}
+    assert shown["ai"]["providers"]["p"] == provider
 
 
 def test_starter_and_quickstart_are_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

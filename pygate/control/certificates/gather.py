@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 from cryptography import x509
 
+from pygate.config import providers
 from pygate.config.problem import Problem
 from pygate.config.source import Stamps
 from pygate.control.certificates import files, ocsp, pem, storage
@@ -321,7 +322,7 @@ class _Gatherer:
             urls = (e if isinstance(e, str) else e.get("url", "") for e in service.get("endpoints", []))
             if not tls.get("ca") and any(url.lower().startswith("https:") for url in urls):
                 return True
-        return False
+        return providers.wants_system_roots(self.config)
 
     def _system_roots(self) -> None:
         file = system_roots()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pygate.config import providers
 from pygate.config.problem import Problem
 from pygate.config.schema import nearest
 from pygate.config.secrets import SecretError, resolve
@@ -41,7 +42,7 @@ def concerned(config: dict[str, Any]) -> bool:
         urls = (e if isinstance(e, str) else e.get("url", "") for e in service.get("endpoints", []))
         if "tls" in service or any(url.lower().startswith("https:") for url in urls):
             return True
-    return False
+    return providers.wants_system_roots(config)
 
 
 def problems(config: dict[str, Any]) -> list[Problem]:

@@ -55,6 +55,14 @@ codes! {
     UpstreamTooLarge = "upstream-too-large", 502, "Upstream answer too large", "The answer exceeds what a guard on this route may hold.";
     AuditFailed = "audit-failed", 503, "Audit log unavailable", "The record could not be made durable and the route fails closed.";
     PluginFailed = "plugin-failed", 503, "Plugin failed", "A plugin raised or exceeded its budget and fails closed.";
+    BadCall = "bad-call", 400, "Call not understood", "The body is not what the API expects (the detail says where), or asks for what the route does not allow.";
+    ModelNotFound = "model-not-found", 404, "No such model", "No virtual model of this name is served here to this key; the detail has the nearest names.";
+    NoTarget = "no-target", 400, "No target for this call", "No target of the model can do what the call needs (vision, tools, its length, its dialect).";
+    PromptTooLong = "prompt-too-long", 400, "Prompt too long", "The prompt has more (estimated) tokens than the route or key allows.";
+    TranslationLoss = "translation-loss", 400, "Not expressible", "The target's API cannot express a part of the request, and the route refuses to leave it out.";
+    BudgetExceeded = "budget-exceeded", 429, "Budget used up", "A limit of the key, its team or its project is used up; the detail says which, what is left and when it begins anew.";
+    BudgetSpent = "budget-spent", 402, "Budget used up", "As `budget-exceeded`, on routes with `over_budget = \"402\"`.";
+    ProviderRefused = "provider-refused", 502, "Provider refused the gateway", "The provider did not accept the gateway's own credential; the audit record names it.";
     ClientClosed = "client-closed", 499, "Client closed the connection", "The client left before the answer was complete; only seen in records.";
 }
 

@@ -11,6 +11,7 @@
 //!    `guard::hyperscan` (the foreign engine), nowhere else.
 #![deny(unsafe_code)]
 
+pub mod ai;
 pub mod audit;
 pub mod balance;
 pub mod coding;
@@ -22,6 +23,7 @@ pub mod guard;
 pub mod http1;
 pub mod http2;
 pub mod limit;
+pub mod llm;
 pub mod message;
 pub mod observe;
 pub mod policy;

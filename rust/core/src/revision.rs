@@ -6,6 +6,7 @@
 //!    policies) and lives elsewhere, so that it survives the next revision.
 //! 3. Numbers (of routes, services, entrypoints) mean something within one revision only.
 
+use crate::ai;
 use crate::balance::{share_of, ServicePlan, Spoken};
 use crate::config::ipnet_text::Net;
 use crate::config::{Audit, Config, EntrypointProtocol, Fail, ProxyProtocol, RouteAudit, TcpTls, WebSocket};
@@ -39,6 +40,8 @@ pub struct Revision {
     /// In the order of the configuration; those of connections behind those of requests.
     pub routes: Vec<RoutePlan>,
     pub services: Vec<ServicePlan>,
+    /// Providers and virtual models.
+    pub ai: ai::Plan,
     /// By service, by endpoint.
     pub endpoint_labels: Vec<Vec<EndpointLabel>>,
     /// The label of requests that matched nothing.
@@ -76,6 +79,8 @@ pub struct RoutePlan {
     pub key: u64,
     pub label: RouteLabel,
     pub service: Option<u32>,
+    /// It serves models: which service is called is decided by the call.
+    pub llm: Option<ai::RoutePlan>,
     pub policies: Vec<Arc<dyn Policy>>,
     pub shape: RouteShape,
     pub guard: GuardPlan,
@@ -131,7 +136,8 @@ impl Revision {
 
         let mut services = Vec::new();
         let mut service_numbers: BTreeMap<&str, u32> = BTreeMap::new();
-        for (name, service) in &config.services {
+        let all_services = config.all_services();
+        for (name, service) in &all_services {
             match ServicePlan::compile(name, service) {
                 Ok(plan) => {
                     service_numbers.insert(name, services.len() as u32);
@@ -140,6 +146,8 @@ impl Revision {
                 Err(found) => problems.extend(found),
             }
         }
+        let ai = ai::Plan::compile(config, |name| service_numbers.get(name).copied());
+        let ai = ai.map_err(|found| problems.extend(found)).unwrap_or_default();
         let mut policies: BTreeMap<&str, Arc<dyn Policy>> = BTreeMap::new();
         for (name, spec) in &config.policies {
             match spec.compile(name) {
@@ -193,7 +201,19 @@ impl Revision {
                 max_body: route.guard.max_body.map_or(GUARD_BODY, |s| s.0) as usize,
                 fail: route.guard.fail,
             };
-            if route.service.is_none() && route.policies.is_empty() && route.plugins.is_empty() {
+            let llm = route.llm.as_ref().and_then(|llm| match ai.route(llm, &at("llm")) {
+                Ok(plan) => Some(plan),
+                Err(found) => {
+                    problems.extend(found);
+                    None
+                }
+            });
+            if route.llm.is_some() && route.service.is_some() {
+                let text = format!("route {:?} serves models, which have services of their own", route.name);
+                problems.push(Problem::new(at("service"), text).expected("`llm` or `service`"));
+            }
+            let answers = route.llm.is_some() || !route.policies.is_empty() || !route.plugins.is_empty();
+            if route.service.is_none() && !answers {
                 let message = format!("route {:?} has no service and no policy that could answer", route.name);
                 problems.push(Problem::new(at("service"), message).expected("the name of a service"));
             }
@@ -202,6 +222,7 @@ impl Revision {
                 key: stable_hash(&[b"route", route.name.as_bytes()]),
                 label: RouteLabel::new(&route.name),
                 service,
+                llm,
                 policies: chain,
                 shape,
                 // What is guarded must be read.
@@ -244,6 +265,7 @@ impl Revision {
                 key: stable_hash(&[b"route", route.name.as_bytes()]),
                 label: RouteLabel::new(&route.name),
                 service,
+                llm: None,
                 policies: Vec::new(),
                 shape: RouteShape::default(),
                 guard: GuardPlan { request: None, response: None, max_body: 0, fail: Fail::Closed },
@@ -299,6 +321,7 @@ impl Revision {
             tcp,
             routes,
             services,
+            ai,
             endpoint_labels,
             no_route: RouteLabel::new(""),
             sample: (config.telemetry.sample * u64::MAX as f64) as u64,

@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const MAGIC: u64 = u64::from_be_bytes(*b"pygate02");
+const MAGIC: u64 = u64::from_be_bytes(*b"pygate03");
 const HEADER_WORDS: usize = 512;
 
 /// Parts of the file, each owned by one module.
@@ -36,9 +36,11 @@ pub enum Region {
     Metrics = 4,
     /// Keys of session tickets (`tls`).
     Tickets = 5,
+    /// What was used of budgets (`limit`).
+    Budgets = 6,
 }
 
-const REGIONS: usize = 6;
+const REGIONS: usize = 7;
 
 /// Sizes of the regions in words. Files are sparse: unused words cost nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub struct Layout {
 impl Layout {
     pub fn for_workers(workers: usize) -> Layout {
         let workers = workers.max(1);
-        Layout { words: [4 << 10, 1 << 19, 1 << 16, (1 << 12) * workers, (1 << 20) * workers, 64], workers }
+        Layout { words: [4 << 10, 1 << 19, 1 << 16, (1 << 12) * workers, (1 << 20) * workers, 64, 48 << 13], workers }
     }
 }
 

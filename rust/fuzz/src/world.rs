@@ -261,6 +261,7 @@ impl World {
             Action::Pause(conn) => assert!(!std::mem::replace(&mut self.side(*conn).paused, true), "paused twice"),
             Action::Resume(conn) => assert!(std::mem::replace(&mut self.side(*conn).paused, false), "resumed twice"),
             Action::Connect { up, .. } => asked.push(self.add(ConnId::Up(*up), State::Connecting)),
+            Action::Direct(_) => {}
             Action::Flush => self.flush = true,
             Action::Plugin { .. } => panic!("no plugin is configured"),
         }

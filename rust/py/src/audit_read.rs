@@ -503,7 +503,13 @@ impl Sink for DictSink<'_> {
         self.failed = self.failed.take().or(add().err());
     }
     fn other(&mut self, name: &str, value: &[u8]) {
-        let set = self.dict.set_item(name, PyBytes::new(self.dict.py(), value));
+        let py = self.dict.py();
+        let bytes = PyBytes::new(py, value);
+        let object = match name == pygate_core::audit::LLM {
+            true => py.import("orjson").and_then(|orjson| orjson.call_method1("loads", (&bytes,))),
+            false => Ok(bytes.clone().into_any()),
+        };
+        let set = self.dict.set_item(name, object.unwrap_or_else(|_| bytes.into_any()));
         self.failed = self.failed.take().or(set.err());
     }
 }

@@ -7,34 +7,31 @@
 //! 3. Nothing raises into the event loop: every callback ends in [`Gateway::guarded`].
 
 use crate::audit_writer::AuditWriter;
+use crate::poll::{self, Poll, Ready};
 use crate::revision::Revision;
 use crate::shared::Shared;
 use crate::tls::TlsStore;
+use crate::transport::{Handle, Input};
 use crate::wire::{Acceptor, Wire};
 use pygate_core::balance::Address;
-use pygate_core::exchange::{Action, Batch, Change, ConnId, Decision, Engine};
+use pygate_core::exchange::{Action, AfterEof, Batch, Change, ConnId, Decision, Engine};
 use pygate_core::observe::Counter;
 use pygate_core::policy::Answer;
 use pygate_core::time::{Instant, Now};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::PyDict;
 use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-
-/// A connection's transport and its two methods that every request needs.
-pub struct Handle {
-    pub transport: Py<PyAny>,
-    pub write: Py<PyAny>,
-    pub writelines: Py<PyAny>,
-}
 
 struct State {
     engine: Engine,
     downs: Vec<Option<Arc<Handle>>>,
     ups: Vec<Option<Arc<Handle>>>,
     records: Vec<u8>,
+    /// What sockets are read into.
+    buffer: Vec<u8>,
     /// Log sequence of the record before the engine's first.
     base: u64,
     broken: bool,
@@ -44,6 +41,7 @@ struct State {
 pub struct Gateway {
     state: Mutex<State>,
     writer: AuditWriter,
+    poll: Poll,
     /// `connect(protocol, host, port, path, timeout)`: starts opening a connection.
     connect: Py<PyAny>,
     /// `plugin(exchange, serial, response)`, or None.
@@ -61,15 +59,26 @@ impl Gateway {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the engine work and carries out what it asks for. `input` is what it was given, if anything.
+    /// Lets the engine work and carries out what it asks for. `input` is what it was given.
     pub fn run<R>(
         self: &Arc<Self>,
         py: Python<'_>,
-        input: Option<&Bound<'_, PyBytes>>,
+        input: Input<'_, '_>,
+        work: impl FnOnce(&mut Engine, Now) -> R,
+    ) -> R {
+        self.run_at(py, now(), input, work)
+    }
+
+    /// The same at a time that was read before.
+    fn run_at<R>(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        now: Now,
+        input: Input<'_, '_>,
         work: impl FnOnce(&mut Engine, Now) -> R,
     ) -> R {
         let mut state = self.lock();
-        let result = work(&mut state.engine, now());
+        let result = work(&mut state.engine, now);
         self.hand_over_records(&mut state);
         let actions = state.engine.take_actions();
         let handles: Handles = actions.iter().map(|action| state.handle_of(action)).collect();
@@ -107,7 +116,7 @@ impl Gateway {
             let durable = self.writer.durable_seq().wrapping_sub(state.base);
             (std::mem::replace(&mut state.broken, broken) != broken, durable)
         };
-        self.run(py, None, |engine, now| {
+        self.run(py, Input::default(), |engine, now| {
             engine.durable(now, durable);
             if changed {
                 engine.audit_broken(now, broken);
@@ -120,7 +129,7 @@ impl Gateway {
         py: Python<'_>,
         actions: &[Action],
         handles: &[Option<Arc<Handle>>],
-        input: Option<&Bound<'_, PyBytes>>,
+        input: Input<'_, '_>,
     ) {
         let mut at = 0;
         while at < actions.len() {
@@ -140,13 +149,16 @@ impl Gateway {
                 }
                 (_, None) => Ok(()),
                 (Action::Write { .. } | Action::Sealed { .. } | Action::WriteInput { .. }, Some(handle)) => {
-                    write(py, handle, &actions[at..next], input)
+                    handle.send(py, &self.poll, &actions[at..next], input)
                 }
-                (Action::WriteEof(_), Some(h)) => method(py, h, intern!(py, "write_eof")),
-                (Action::Close(_), Some(h)) => method(py, h, intern!(py, "close")),
-                (Action::Abort(_), Some(h)) => method(py, h, intern!(py, "abort")),
-                (Action::Pause(_), Some(h)) => method(py, h, intern!(py, "pause_reading")),
-                (Action::Resume(_), Some(h)) => method(py, h, intern!(py, "resume_reading")),
+                (Action::WriteEof(_), Some(h)) => h.write_eof(py),
+                (Action::Close(_), Some(h)) => h.close(py, &self.poll),
+                (Action::Abort(_), Some(h)) => h.abort(py, &self.poll),
+                (Action::Pause(_), Some(h)) => h.pause(py, &self.poll),
+                (Action::Resume(conn), Some(h)) => h.resume(py, *conn, &self.poll),
+                // Where no loop watches the poll, transports go on reading.
+                (Action::Direct(_), _) if self.soon.get().is_none() => Ok(()),
+                (Action::Direct(conn), Some(h)) => h.go_direct(py, *conn, &self.poll),
             };
             if let Err(error) = done {
                 // A transport that is already closing refuses work; anything else is a defect and counted.
@@ -164,9 +176,69 @@ impl Gateway {
         match self.soon.get() {
             Some((call_soon, flush)) => call_soon.call1(py, (flush,)).map(drop),
             None => {
-                self.run(py, None, |engine, now| engine.flush(now));
+                self.run(py, Input::default(), |engine, now| engine.flush(now));
                 Ok(())
             }
+        }
+    }
+
+    /// Reads the sockets that are readable without their transports.
+    fn read_direct(self: &Arc<Self>, py: Python<'_>) {
+        let mut buffer = std::mem::take(&mut self.lock().buffer);
+        buffer.resize(poll::READ, 0);
+        let mut budget = poll::BUDGET;
+        let begun = now().mono;
+        // What has come meanwhile is served, too: to ask here costs less than a turn of the loop.
+        loop {
+            let (now, mut served) = (now(), false);
+            for ready in self.poll.ready() {
+                served = true;
+                self.guarded(py, Doomed::Connection(ready.conn), || {
+                    self.read_one(py, now, ready, &mut buffer, &mut budget)
+                });
+            }
+            if !served || budget == 0 || now.mono.since(begun) > poll::TURN {
+                break;
+            }
+        }
+        self.lock().buffer = buffer;
+    }
+
+    /// Reads once from a socket, unless the budget is spent, and lets the engine have it.
+    fn read_one(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        now: Now,
+        ready: Ready,
+        buffer: &mut [u8],
+        budget: &mut usize,
+    ) -> PyResult<()> {
+        let conn = ready.conn;
+        let Some(handle) = self.handle(conn) else { return Ok(()) };
+        // Another connection's doings in this turn may have closed or paused it.
+        let Some(socket) = handle.watched() else { return Ok(()) };
+        let room = poll::READ.min(*budget);
+        if room == 0 {
+            return Ok(self.poll.again(socket, conn)?);
+        }
+        let bytes = match poll::read(socket, &mut buffer[..room]) {
+            Ok(None) => return Ok(()),
+            Ok(Some(0)) => {
+                handle.end(&self.poll);
+                return match self.run_at(py, now, Input::default(), |engine, now| engine.eof(now, conn)) {
+                    AfterEof::KeepOpen => Ok(()),
+                    AfterEof::Close => handle.close(py, &self.poll),
+                };
+            }
+            Ok(Some(read)) => &buffer[..read],
+            Err(_) => return handle.abort(py, &self.poll),
+        };
+        let more = ready.ending || bytes.len() == room;
+        *budget -= bytes.len();
+        self.run_at(py, now, Input { bytes, object: None }, |engine, now| engine.input(now, conn, bytes));
+        match handle.watched() {
+            Some(socket) if more => Ok(self.poll.again(socket, conn)?),
+            _ => Ok(()),
         }
     }
 
@@ -181,7 +253,7 @@ impl Gateway {
             Address::Unix(path) => self.connect.call1(py, (&wire, py.None(), 0, path.as_str(), seconds)).map(drop),
         };
         if started.is_err() {
-            self.run(py, None, |engine, now| engine.connect_failed(now, up, false));
+            self.run(py, Input::default(), |engine, now| engine.connect_failed(now, up, false));
         }
         started
     }
@@ -265,44 +337,6 @@ fn written(action: &Action) -> Option<ConnId> {
     }
 }
 
-fn method(py: Python<'_>, handle: &Handle, name: &Bound<'_, pyo3::types::PyString>) -> PyResult<()> {
-    handle.transport.call_method0(py, name).map(drop)
-}
-
-/// One `write` for one piece, one `writelines` for several.
-fn write(py: Python<'_>, handle: &Handle, pieces: &[Action], input: Option<&Bound<'_, PyBytes>>) -> PyResult<()> {
-    let piece = |action: &Action| -> PyResult<Option<Py<PyAny>>> {
-        Ok(match action {
-            Action::Write { data, .. } if data.is_empty() => None,
-            Action::Write { data, .. } | Action::Sealed { data, .. } => {
-                Some(PyBytes::new(py, data).into_any().unbind())
-            }
-            Action::WriteInput { start, end, .. } => match input {
-                Some(bytes) if *start == 0 && *end == bytes.as_bytes().len() => Some(bytes.clone().into_any().unbind()),
-                Some(bytes) => bytes.as_bytes().get(*start..*end).map(|b| PyBytes::new(py, b).into_any().unbind()),
-                None => None,
-            },
-            _ => None,
-        })
-    };
-    if let [action] = pieces {
-        return match piece(action)? {
-            Some(bytes) => handle.write.call1(py, (bytes,)).map(drop),
-            None => Ok(()),
-        };
-    }
-    let list = PyList::empty(py);
-    for action in pieces {
-        if let Some(bytes) = piece(action)? {
-            list.append(bytes)?;
-        }
-    }
-    if list.is_empty() {
-        return Ok(());
-    }
-    handle.writelines.call1(py, (list,)).map(drop)
-}
-
 /// Both clocks.
 pub fn now() -> Now {
     let read = |clock| {
@@ -359,11 +393,14 @@ impl PyGateway {
             downs: Vec::new(),
             ups: Vec::new(),
             records: Vec::new(),
+            buffer: Vec::new(),
             base: writer.durable_seq(),
             broken: false,
         };
         let soon = OnceLock::new();
-        Ok(PyGateway { gateway: Arc::new(Gateway { state: Mutex::new(state), writer, connect, plugin, soon }) })
+        Ok(PyGateway {
+            gateway: Arc::new(Gateway { state: Mutex::new(state), writer, poll: Poll::new()?, connect, plugin, soon }),
+        })
     }
 
     /// Answers of one turn of `loop` leave together from now on. Called once, before anything is served.
@@ -371,14 +408,25 @@ impl PyGateway {
     fn use_loop(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let call_soon = event_loop.getattr(intern!(slf.py(), "call_soon"))?.unbind();
         let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
-        let _ = slf.get().gateway.soon.set((call_soon, flush));
+        let gateway = &slf.get().gateway;
+        let read = slf.getattr(intern!(slf.py(), "read_direct"))?;
+        event_loop.call_method1(intern!(slf.py(), "add_reader"), (gateway.poll.descriptor(), read))?;
+        let _ = gateway.soon.set((call_soon, flush));
         Ok(())
     }
 
     /// Sends what sessions have gathered; the loop calls it.
     fn flush(&self, py: Python<'_>) {
         self.gateway.guarded(py, Doomed::Nothing, || {
-            self.gateway.run(py, None, |engine, now| engine.flush(now));
+            self.gateway.run(py, Input::default(), |engine, now| engine.flush(now));
+            Ok(())
+        });
+    }
+
+    /// Reads what is readable without transports; the loop calls it.
+    fn read_direct(&self, py: Python<'_>) {
+        self.gateway.guarded(py, Doomed::Nothing, || {
+            self.gateway.read_direct(py);
             Ok(())
         });
     }
@@ -403,10 +451,18 @@ impl PyGateway {
         self.gateway.lock().engine.publish_tls(tls.compiled.clone());
     }
 
+    /// Virtual keys are those of `snapshot` from now on. `ValueError` says what is wrong with it.
+    fn publish_keys(&self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
+        let table = py.detach(|| pygate_core::ai::KeyTable::read(snapshot));
+        let table = table.map_err(pyo3::exceptions::PyValueError::new_err)?;
+        self.gateway.lock().engine.publish_keys(Arc::new(table));
+        Ok(())
+    }
+
     /// To be called every 20 ms.
     fn tick(&self, py: Python<'_>) {
         self.gateway.guarded(py, Doomed::Nothing, || {
-            self.gateway.run(py, None, |engine, now| engine.tick(now));
+            self.gateway.run(py, Input::default(), |engine, now| engine.tick(now));
             // A backlog that was full for a moment leaves no mark on the eventfd.
             if self.gateway.lock().broken != self.gateway.writer.is_broken() {
                 self.gateway.follow_log(py);
@@ -488,7 +544,7 @@ impl PyGateway {
 
     /// No new connections or requests; idle connections close.
     fn drain(&self, py: Python<'_>) {
-        self.gateway.run(py, None, |engine, now| engine.drain(now));
+        self.gateway.run(py, Input::default(), |engine, now| engine.drain(now));
     }
 
     #[getter]
@@ -516,7 +572,7 @@ impl PyGateway {
 impl PyGateway {
     fn decided(&self, py: Python<'_>, exchange: u32, serial: u64, decision: Decision) {
         self.gateway.guarded(py, Doomed::Nothing, || {
-            self.gateway.run(py, None, |engine, now| engine.plugin_done(now, exchange, serial, decision));
+            self.gateway.run(py, Input::default(), |engine, now| engine.plugin_done(now, exchange, serial, decision));
             Ok(())
         });
     }

@@ -14,11 +14,13 @@ mod explain;
 mod gateway;
 mod guard;
 mod observe;
+mod poll;
 mod revision;
 mod shared;
 mod steps;
 mod tls;
 mod toml;
+mod transport;
 mod wire;
 
 #[pymodule]

@@ -1,9 +1,10 @@
 //! The shared memory file, as Python holds it.
 
 use crate::observe::now;
+use pygate_core::ai::keys::{counter_key, Kind, Window};
 use pygate_core::balance::{self, state, Address, ServicePlan, Spoken};
 use pygate_core::config::Config;
-use pygate_core::limit;
+use pygate_core::limit::{self, budget};
 use pygate_core::policy::breaker_state;
 use pygate_core::shared::{Layout, Shared as Memory};
 use pygate_core::tls;
@@ -84,6 +85,35 @@ impl Shared {
         Ok(())
     }
 
+    /// Sets what was used of budgets in their current windows: (scope, kind, window, used) each, as key snapshots
+    /// spell them. `ValueError`: a kind or window that is none; `RuntimeError`: there is no room.
+    fn restore_budgets(&self, entries: Vec<(String, String, String, u64)>) -> PyResult<()> {
+        let unix = now_unix();
+        for (scope, kind, window, used) in entries {
+            let found = Kind::ALL.into_iter().find(|k| k.name() == kind);
+            let kind = found.ok_or_else(|| PyValueError::new_err(format!("{kind:?} is nothing that is counted")))?;
+            let found = Window::ALL.into_iter().find(|w| w.name() == window);
+            let window = found.ok_or_else(|| PyValueError::new_err(format!("{window:?} is no window")))?;
+            let (begin, end) = window.around(unix);
+            let counter = budget::Counter { key: counter_key(&scope, kind, window), begin, end };
+            if !budget::restore(&self.memory, counter, kind.counted(used), unix) {
+                return Err(PyRuntimeError::new_err("the table of budgets is full"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was used of a budget in its current window, as counters hold it (money in millionths of a dollar).
+    fn budget_used(&self, scope: &str, kind: &str, window: &str) -> PyResult<u64> {
+        let kind = Kind::ALL.into_iter().find(|k| k.name() == kind);
+        let window = Window::ALL.into_iter().find(|w| w.name() == window);
+        let (Some(kind), Some(window)) = (kind, window) else {
+            return Err(PyValueError::new_err("no such kind or window"));
+        };
+        let (begin, end) = window.around(now_unix());
+        Ok(budget::used(&self.memory, budget::Counter { key: counter_key(scope, kind, window), begin, end }))
+    }
+
     /// Gives back what a worker held of concurrency limits and zeroes its gauges; its counters stay. Only for a
     /// worker whose process is gone.
     fn clear_worker(&self, slot: usize) {
@@ -92,6 +122,10 @@ impl Shared {
             limit::concurrency::clear_worker(&self.memory, slot);
         }
     }
+}
+
+fn now_unix() -> u64 {
+    crate::gateway::now().wall_ns / 1_000_000_000
 }
 
 /// Key of a service's endpoint in shared memory, by its URL as configured.

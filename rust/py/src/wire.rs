@@ -3,7 +3,8 @@
 //! One class for both legs. It owns nothing but its number and its transport's name: all state is the
 //! engine's. Frozen; every callback is guarded.
 
-use crate::gateway::{Doomed, Gateway, Handle};
+use crate::gateway::{Doomed, Gateway};
+use crate::transport::{Handle, Input};
 use pygate_core::exchange::{AfterEof, ConnId, Engine};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -76,23 +77,19 @@ impl Wire {
         limits.set_item(intern!(py, "high"), HIGH_WATER)?;
         limits.set_item(intern!(py, "low"), LOW_WATER)?;
         transport.call_method(intern!(py, "set_write_buffer_limits"), (), Some(&limits))?;
-        let handle = Handle {
-            write: transport.getattr(intern!(py, "write"))?.unbind(),
-            writelines: transport.getattr(intern!(py, "writelines"))?.unbind(),
-            transport: transport.clone().unbind(),
-        };
+        let handle = Handle::new(py, transport)?;
         match &self.role {
             Role::Down(entrypoint) => {
                 let (ip, port) = end_of(py, transport, intern!(py, "peername"))?;
                 let (here, at) = end_of(py, transport, intern!(py, "sockname"))?;
                 let local = (!here.is_unspecified()).then_some(SocketAddr::new(here, at));
                 let accept = |engine: &mut Engine, now| engine.accept(now, entrypoint, ip, port, local);
-                let accepted = self.gateway.run(py, None, accept);
+                let accepted = self.gateway.run(py, Input::default(), accept);
                 match accepted {
                     Some(id) => {
                         self.id.store(id, Ordering::Relaxed);
                         self.gateway.attach(ConnId::Down(id), handle);
-                        self.gateway.run(py, None, |engine, now| engine.opened(now));
+                        self.gateway.run(py, Input::default(), |engine, now| engine.opened(now));
                     }
                     None => {
                         transport.call_method0(intern!(py, "abort"))?;
@@ -107,7 +104,7 @@ impl Wire {
                     return Ok(());
                 }
                 self.gateway.attach(ConnId::Up(id), handle);
-                self.gateway.run(py, None, |engine, now| engine.connected(now, id));
+                self.gateway.run(py, Input::default(), |engine, now| engine.connected(now, id));
             }
         }
         Ok(())
@@ -126,7 +123,8 @@ impl Wire {
         let Some(conn) = self.conn() else { return };
         self.gateway.guarded(py, Doomed::Connection(conn), || {
             let bytes = data.cast::<PyBytes>()?;
-            self.gateway.run(py, Some(bytes), |engine, now| engine.input(now, conn, bytes.as_bytes()));
+            let input = Input { bytes: bytes.as_bytes(), object: Some(bytes) };
+            self.gateway.run(py, input, |engine, now| engine.input(now, conn, bytes.as_bytes()));
             Ok(())
         });
     }
@@ -136,7 +134,7 @@ impl Wire {
         let Some(conn) = self.conn() else { return false };
         let mut keep = false;
         self.gateway.guarded(py, Doomed::Connection(conn), || {
-            keep = self.gateway.run(py, None, |engine, now| engine.eof(now, conn)) == AfterEof::KeepOpen;
+            keep = self.gateway.run(py, Input::default(), |engine, now| engine.eof(now, conn)) == AfterEof::KeepOpen;
             Ok(())
         });
         keep
@@ -147,7 +145,7 @@ impl Wire {
         self.id.store(NOBODY, Ordering::Relaxed);
         self.gateway.guarded(py, Doomed::Connection(conn), || {
             let handle = self.gateway.detach(conn);
-            self.gateway.run(py, None, |engine, now| engine.lost(now, conn));
+            self.gateway.run(py, Input::default(), |engine, now| engine.lost(now, conn));
             drop(handle);
             Ok(())
         });
@@ -170,7 +168,7 @@ impl Wire {
         let id = self.id.swap(NOBODY, Ordering::Relaxed);
         if id != NOBODY {
             self.gateway.guarded(py, Doomed::Nothing, || {
-                self.gateway.run(py, None, |engine, now| engine.connect_failed(now, id, timed_out));
+                self.gateway.run(py, Input::default(), |engine, now| engine.connect_failed(now, id, timed_out));
                 Ok(())
             });
         }
@@ -181,7 +179,7 @@ impl Wire {
     fn blocked(&self, py: Python<'_>, blocked: bool) {
         let Some(conn) = self.conn() else { return };
         self.gateway.guarded(py, Doomed::Connection(conn), || {
-            self.gateway.run(py, None, |engine, now| engine.write_blocked(now, conn, blocked));
+            self.gateway.run(py, Input::default(), |engine, now| engine.write_blocked(now, conn, blocked));
             Ok(())
         });
     }

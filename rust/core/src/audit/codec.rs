@@ -16,6 +16,9 @@ use super::record::{Finding, Intent, Outcome};
 use crate::grpc::Status;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The extension of an outcome that says what an AI call came to: a JSON object (`docs/audit.md`).
+pub const LLM: &str = "llm";
+
 /// Kinds of record.
 pub const INTENT: u8 = 1;
 pub const OUTCOME: u8 = 2;
@@ -618,7 +621,8 @@ impl Sink for serde_json::Map<String, serde_json::Value> {
         }
     }
     fn other(&mut self, name: &str, value: &[u8]) {
-        self.insert(name.into(), hex::encode(value).into());
+        let json = (name == LLM).then(|| serde_json::from_slice(value).ok()).flatten();
+        self.insert(name.into(), json.unwrap_or_else(|| hex::encode(value).into()));
     }
 }
 

@@ -10,5 +10,5 @@ pub mod frame;
 pub mod read;
 pub mod record;
 
-pub use codec::{encode_intent, encode_outcome};
+pub use codec::{encode_intent, encode_outcome, extend, LLM};
 pub use record::{Finding, Intent, Outcome};

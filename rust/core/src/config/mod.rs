@@ -4,11 +4,16 @@
 //! `pygate check` are all made from the JSON Schema derived here; the comments are user documentation.
 //! What a value means together with others is checked where it is compiled (`revision`).
 
+mod ai;
 mod protocol;
 mod tcp;
 mod tls;
 mod units;
 
+pub use ai::{
+    Ai, Capability, KeyUse, LossUse, ModelStrategy, OverBudget, Provider, ProviderKind, RouteLlm, Store, Target,
+    TargetTable, VirtualModel, When,
+};
 pub use protocol::{EntrypointProtocol, Http2, Underscores, UpstreamProtocol, WebSocket};
 pub use tcp::{ProxyProtocol, TcpMatch, TcpRoute, TcpTls};
 pub use tls::{Acme, Certificate, Challenge, ClientAuth, EntrypointTls, ServiceTls, TlsOptions, TlsVersion};
@@ -37,6 +42,8 @@ pub struct Config {
     pub acme: BTreeMap<String, Acme>,
     /// Named policies; routes list those they use, in order.
     pub policies: BTreeMap<String, PolicySpec>,
+    /// The AI gateway: providers, virtual models, prices.
+    pub ai: Ai,
     /// Guardrail rule packs.
     pub guard: Guard,
     /// The audit log.
@@ -49,6 +56,19 @@ pub struct Config {
     pub plugins: BTreeMap<String, Plugin>,
     /// Worker processes and their limits.
     pub workers: Workers,
+}
+
+impl Config {
+    /// The services, with one for each provider of models that has none of its own.
+    pub fn all_services(&self) -> BTreeMap<String, Service> {
+        let mut all = self.services.clone();
+        for (name, provider) in &self.ai.providers {
+            if let Some(service) = crate::ai::provider::service(provider) {
+                all.insert(crate::ai::provider::service_name(name), service);
+            }
+        }
+        all
+    }
 }
 
 /// The JSON Schema of [`Config`].
@@ -281,6 +301,9 @@ pub struct Route {
     /// Service the request is sent to. Without one, a policy must answer (redirect, static answer).
     #[serde(default)]
     pub service: Option<String>,
+    /// This route serves models instead of a service.
+    #[serde(default)]
+    pub llm: Option<RouteLlm>,
     /// Guardrails on this route.
     #[serde(default)]
     pub guard: RouteGuard,

@@ -37,6 +37,8 @@ pub enum Action {
     Abort(ConnId),
     Pause(ConnId),
     Resume(ConnId),
+    /// The connection carries nothing but bytes from now on: it may be read and written in the cheapest way there is.
+    Direct(ConnId),
     /// Open a connection; report `connected` or `connect_failed` for this number.
     Connect {
         up: u32,
@@ -69,7 +71,8 @@ impl Action {
             | Action::Close(conn)
             | Action::Abort(conn)
             | Action::Pause(conn)
-            | Action::Resume(conn) => Some(*conn),
+            | Action::Resume(conn)
+            | Action::Direct(conn) => Some(*conn),
             Action::Connect { .. } | Action::Plugin { .. } | Action::Flush => None,
         }
     }

@@ -1,10 +1,10 @@
 //! From an answer's head to its last byte at the client: whoever made it, one way out.
 
 use super::coder::Coder;
-use super::connection::{pause, Stage};
+use super::connection::{pause, DownWire, Stage, UpWire};
 use super::upstream::Failure;
 use super::wheel::Timer;
-use super::{identity, Action, Engine};
+use super::{identity, Action, ConnId, Engine};
 use crate::config::Durability;
 use crate::error::Code;
 use crate::http1::write::Framing;
@@ -43,6 +43,9 @@ impl Engine {
         if exchange.socket.is_some() && exchange.head.version == Version::Http2 && (200..300).contains(&status) {
             // To this client it would say that the tunnel is open.
             return self.fail_socket(ex, "the endpoint did not switch to WebSocket");
+        }
+        if exchange.llm.is_some() && status != 101 {
+            return self.call_head(ex);
         }
         let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
         let again = plan.and_then(|p| p.shape.retry.as_ref()).is_some_and(|retry| {
@@ -187,6 +190,9 @@ impl Engine {
             self.tunnel_alive(ex);
             return;
         }
+        if exchange.llm.is_some() {
+            return self.call_data(ex, &input[range]);
+        }
         if exchange.judged.is_some() {
             return self.judge_data(ex, &input[range]);
         }
@@ -229,6 +235,9 @@ impl Engine {
     /// The upstream's answer is complete.
     pub(super) fn answer_end(&mut self, ex: u32) {
         self.note_trailers(ex);
+        if self.exchanges[ex as usize].llm.is_some() {
+            return self.call_end(ex);
+        }
         if self.exchanges[ex as usize].judged.is_some() {
             return self.response_judged(ex);
         }
@@ -298,16 +307,23 @@ impl Engine {
         if exchange.grpc.is_some() {
             return self.refuse_call(ex, code, detail);
         }
+        if let Some((body, dialect)) = self.call_error(ex, code, detail) {
+            let mut answer = Answer { status: code.status(), body, ..Answer::default() };
+            answer.fields.append(b"content-type", b"application/json");
+            if dialect == crate::llm::Dialect::Anthropic {
+                let id = identity::text(&self.exchanges[ex as usize].id);
+                answer.fields.append(b"request-id", id.as_bytes());
+            }
+            return self.local_answer(ex, answer, Some(code));
+        }
         let mut body = serde_json::Map::new();
-        let mut id = Vec::new();
-        identity::write_uuid(&mut id, &exchange.id);
         body.insert("title".into(), code.title().into());
         body.insert("status".into(), code.status().into());
         if let Some(detail) = detail {
             body.insert("detail".into(), detail.into());
         }
         body.insert("code".into(), code.name().into());
-        body.insert("exchange".into(), String::from_utf8_lossy(&id).into());
+        body.insert("exchange".into(), identity::text(&self.exchanges[ex as usize].id).into());
         let mut answer = Answer { status: code.status(), ..Answer::default() };
         answer.fields.append(b"content-type", b"application/problem+json");
         answer.body = serde_json::to_vec(&body).unwrap_or_default();
@@ -337,7 +353,7 @@ impl Engine {
 
     /// The answer's head is out and its rest will not come: the client must see that it is cut.
     pub(super) fn cut(&mut self, ex: u32, code: Code) {
-        if self.end_call(ex, code) {
+        if self.end_call(ex, code) || self.end_stream_in_error(ex, code) {
             return;
         }
         let exchange = &mut self.exchanges[ex as usize];
@@ -382,6 +398,7 @@ impl Engine {
         self.client_head(ex, None, false);
         self.client_bytes(down, b"", 0..0, false);
         self.tunnel_alive(ex);
+        self.tunnel_direct(ex);
         // Bytes the client sent behind its request were kept until now.
         self.pause_down(down, pause::KEPT, false);
         self.ready.push(down);
@@ -397,6 +414,20 @@ impl Engine {
             self.wheel.set(&mut up.deadline, self.now.mono + wait, Timer::Up(id));
         }
         self.tunnel_pauses(ex);
+    }
+
+    /// Both legs carry bytes from now on. Streams share their connection with others, which stays as it is.
+    pub(super) fn tunnel_direct(&mut self, ex: u32) {
+        let exchange = &self.exchanges[ex as usize];
+        let (down, up) = (exchange.down, exchange.up);
+        if self.downs.get(down as usize).is_some_and(|d| !matches!(d.wire, DownWire::Stream { .. })) {
+            self.actions.push(Action::Direct(ConnId::Down(down)));
+        }
+        if let Some(up) = up {
+            if self.ups.get(up as usize).is_some_and(|u| !matches!(u.wire, UpWire::Stream { .. })) {
+                self.actions.push(Action::Direct(ConnId::Up(up)));
+            }
+        }
     }
 
     /// Whoever cannot take more is not sent more.

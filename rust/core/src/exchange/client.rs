@@ -304,6 +304,10 @@ pub(super) fn forwarding_lines(
     let head = &exchange.head;
     add(b"x-request-id", &identity::uuid(&exchange.id));
     add(b"traceparent", traceparent);
+    if exchange.llm.is_some() {
+        // Who asked is no provider's business.
+        return;
+    }
     if let Some(ip) = ip_text {
         add(b"x-forwarded-for", ip);
     }

@@ -271,6 +271,8 @@ pub struct Exchange {
     pub trace: Trace,
     pub revision: Option<Arc<Revision>>,
     pub route: Option<u32>,
+    /// Number of the service that is called: the route's, or that of the provider chosen.
+    pub service: Option<u32>,
     pub down: u32,
     /// The client's connection is gone.
     pub orphan: bool,
@@ -335,6 +337,8 @@ pub struct Exchange {
     /// What would complete the answer is among what is held.
     pub last_held: bool,
     pub truncated: bool,
+    /// The request is a call of a model.
+    pub llm: Option<Box<super::llm::Call>>,
     /// The request is a gRPC call.
     pub grpc: Option<super::grpc::Call>,
     pub findings: Vec<Found>,

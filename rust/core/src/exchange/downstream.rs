@@ -345,6 +345,7 @@ impl Engine {
             Found::None => return self.refuse(ex, Code::NoRoute, None),
         };
         exchange.route = Some(route);
+        exchange.service = revision.routes[route as usize].service;
         let plan = &revision.routes[route as usize];
         if self.ledger.broken && plan.audit.fail == crate::config::Fail::Closed {
             return self.refuse(ex, Code::AuditFailed, None);
@@ -421,6 +422,10 @@ impl Engine {
         if self.exchanges[ex as usize].head.upgrade && !self.open_socket(ex) {
             return;
         }
+        let serves_models = self.serves_models(ex);
+        if serves_models && !self.open_call(ex) {
+            return;
+        }
         if self.judges_request(ex) {
             self.exchanges[ex as usize].stage = Stage::Judging;
             self.ask_for_body(ex);
@@ -430,7 +435,16 @@ impl Engine {
             }
             return;
         }
+        if serves_models {
+            return self.gather_call(ex);
+        }
         self.dispatch(ex);
+    }
+
+    fn serves_models(&self, ex: u32) -> bool {
+        let exchange = &self.exchanges[ex as usize];
+        let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        plan.is_some_and(|plan| plan.llm.is_some())
     }
 
     /// A piece of the request body.
@@ -459,6 +473,7 @@ impl Engine {
                 self.request_data_up(ex, input, range, direct);
             }
             Stage::Answering | Stage::AwaitOutcome => {} // answered early: the rest is dropped
+            Stage::Judging if exchange.judged.is_none() => self.gather_data(ex, &input[range]),
             Stage::Judging => self.judge_data(ex, &input[range]),
             _ => {
                 exchange.body.extend_from_slice(&input[range]);

@@ -41,8 +41,10 @@ impl Engine {
             return;
         }
         exchange.outcome_written = true;
+        let settled = if exchange.llm.is_some() { self.settle_call(ex) } else { None };
+        let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.as_ref() else { return };
-        let service = exchange.route.and_then(|r| revision.routes[r as usize].service);
+        let service = exchange.service;
         let endpoint = service.zip(exchange.endpoint).filter(|_| exchange.attempts > 0);
         let findings: SmallVec<[Finding<'_>; 4]> = exchange
             .findings
@@ -78,7 +80,11 @@ impl Engine {
             },
             revision: revision.id,
         };
+        let start = self.ledger.bytes.len();
         crate::audit::encode_outcome(&outcome, &mut self.ledger.bytes);
+        if let Some(settled) = settled {
+            crate::audit::extend(&mut self.ledger.bytes, start, crate::audit::LLM, &settled);
+        }
         self.ledger.made();
         self.meter.add(Counter::AuditRecords, 1 + u64::from(exchange.intent_written));
     }

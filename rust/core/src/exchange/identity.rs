@@ -37,9 +37,9 @@ pub fn exchange_id(wall_ns: u64, entropy: &mut Entropy) -> ExchangeId {
     ((u128::from(high)) << 64 | u128::from(low)).to_be_bytes()
 }
 
-/// 8-4-4-4-12.
-pub fn write_uuid(out: &mut Vec<u8>, id: &ExchangeId) {
-    out.extend_from_slice(&uuid(id));
+/// The same as a text.
+pub fn text(id: &ExchangeId) -> String {
+    String::from_utf8_lossy(&uuid(id)).into_owned()
 }
 
 /// 8-4-4-4-12.

@@ -32,6 +32,7 @@ mod grpc;
 pub mod identity;
 mod judge;
 mod ledger;
+mod llm;
 mod mux;
 mod plugin;
 mod pooling;
@@ -148,6 +149,12 @@ pub struct Engine {
     last_tick: Option<Instant>,
     /// When the gauges that take counting were last set.
     last_count: Instant,
+    /// Virtual keys.
+    keys: Arc<crate::ai::KeyTable>,
+    /// How targets of models fared.
+    targets: crate::ai::Targets,
+    /// What a stream is translated into.
+    translated: Vec<u8>,
     /// Every revision that may still serve a request.
     published: Vec<Weak<Revision>>,
 }
@@ -210,6 +217,9 @@ impl Engine {
             draining: false,
             last_tick: None,
             last_count: Instant(0),
+            keys: Arc::default(),
+            targets: crate::ai::Targets::default(),
+            translated: Vec::new(),
             published: vec![Arc::downgrade(&revision)],
             shared,
             worker,

@@ -59,8 +59,6 @@ impl Engine {
         let revision = exchange.revision.as_ref()?;
         let plan = &revision.routes[exchange.route? as usize];
         let head = &exchange.head;
-        let mut id = Vec::new();
-        identity::write_uuid(&mut id, &exchange.id);
         let (fields, status) = match &exchange.shown {
             Some(answer) => (&answer.fields, answer.status),
             None => (&head.fields, 0),
@@ -75,7 +73,7 @@ impl Engine {
             host: latin(&head.host),
             client_ip: exchange.peer.ip.to_string(),
             route: plan.name.clone(),
-            exchange: latin(&id),
+            exchange: identity::text(&exchange.id),
             identity: exchange.notes.identity.as_deref().unwrap_or("").to_owned(),
             fields: fields.iter().map(|(_, n, v)| (latin(n), latin(v))).collect(),
             status,

@@ -71,9 +71,7 @@ impl Engine {
             let Some(exchange) = exchange.filter(|e| e.serial == serial && e.stage == Stage::Connecting) else {
                 continue;
             };
-            let revision = exchange.revision.as_ref()?;
-            let service = exchange.route.and_then(|r| revision.routes[r as usize].service);
-            if let (Some(service), Some(index)) = (service, exchange.endpoint) {
+            if let (Some(service), Some(index)) = (exchange.service, exchange.endpoint) {
                 return Some((ex, service, index));
             }
         }

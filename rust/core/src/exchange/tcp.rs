@@ -146,6 +146,7 @@ impl Engine {
         }
         self.pause_down(down, super::pause::KEPT, false);
         self.tunnel_alive(ex);
+        self.tunnel_direct(ex);
     }
 
     /// Longest silence of a tunnel.

@@ -197,10 +197,17 @@ impl Engine {
                     if self.exchanges[ex as usize].up.is_some() {
                         return self.attempt_failed(ex, Code::ConnectTimeout, Failure::Plain);
                     }
+                    if self.exchanges[ex as usize].llm.is_some() {
+                        return self.target_failed(ex, Code::NoEndpoint, None);
+                    }
                     self.refuse(ex, Code::NoEndpoint, Some("no connection came free in time"));
                 }
                 Stage::AwaitIntent | Stage::AwaitOutcome => self.not_durable(ex, serial),
                 Stage::Tunnel => self.socket_woken(ex),
+                Stage::Sending | Stage::Answering if self.awaits_first_token(ex) => {
+                    self.meter.add(Counter::TimeoutFirstByte, 1);
+                    self.attempt_failed(ex, Code::UpstreamTimeout, Failure::Plain);
+                }
                 _ => {}
             }
         }

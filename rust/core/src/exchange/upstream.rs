@@ -36,6 +36,9 @@ impl Engine {
         let Some(revision) = exchange.revision.clone() else { return };
         let Some(route) = exchange.route else { return };
         let plan = &revision.routes[route as usize];
+        if exchange.llm.is_some() {
+            return self.dispatch_call(ex);
+        }
         if plan.service.is_none() {
             return self.refuse(ex, Code::NoRoute, Some("the route has no service"));
         }
@@ -57,7 +60,7 @@ impl Engine {
         exchange.intent_written = true;
         let Some(revision) = exchange.revision.as_ref() else { return };
         let route = exchange.route.map(|r| &revision.routes[r as usize]);
-        let service = route.and_then(|r| r.service).map(|s| &revision.services[s as usize]);
+        let service = exchange.service.map(|s| &revision.services[s as usize]);
         let tls = exchange.peer.tls.as_deref();
         let intent = Intent {
             exchange: exchange.id,
@@ -90,12 +93,13 @@ impl Engine {
     pub(super) fn connect(&mut self, ex: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
-        let Some(service) = exchange.route.and_then(|r| revision.routes[r as usize].service) else { return };
+        let Some(service) = exchange.service else { return };
         let service = &revision.services[service as usize];
         let entropy = self.entropy.draw();
         let picked = self.balancer.pick(service, &self.shared, self.now.mono, entropy, &exchange.tried);
         let index = match picked {
             Ok(index) => index,
+            Err(code) if exchange.llm.is_some() => return self.target_failed(ex, code, None),
             Err(code) => return self.refuse(ex, code, None),
         };
         let endpoint = &service.endpoints[index as usize];
@@ -268,8 +272,7 @@ impl Engine {
     pub(super) fn send(&mut self, ex: u32, id: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
-        let Some(route) = exchange.route else { return };
-        let Some(service) = revision.routes[route as usize].service else { return };
+        let Some(service) = exchange.service else { return };
         let service = &revision.services[service as usize];
         let Some(endpoint) = exchange.endpoint.and_then(|i| service.endpoints.get(i as usize)) else { return };
         let up = &mut self.ups[id as usize];
@@ -408,6 +411,7 @@ impl Engine {
         }
         let exchange = &mut self.exchanges[ex as usize];
         exchange.sent = Some(self.now.mono);
+        self.call_sent(ex);
         let wait = self.first_byte_timeout(ex);
         if self.exchanges[ex as usize].stage == Stage::Sending {
             let up = &mut self.ups[id as usize];
@@ -421,7 +425,7 @@ impl Engine {
             return Duration::from_secs(60);
         };
         let plan = &revision.routes[route as usize];
-        let service = plan.service.map(|s| &revision.services[s as usize]);
+        let service = exchange.service.map(|s| &revision.services[s as usize]);
         plan.shape.first_byte_timeout.or(service.map(|s| s.first_byte_timeout)).unwrap_or(Duration::from_secs(60))
     }
 
@@ -431,7 +435,7 @@ impl Engine {
             return Duration::from_secs(60);
         };
         let plan = &revision.routes[route as usize];
-        let service = plan.service.map(|s| &revision.services[s as usize]);
+        let service = exchange.service.map(|s| &revision.services[s as usize]);
         plan.shape.body_timeout.or(service.map(|s| s.body_timeout)).unwrap_or(Duration::from_secs(60))
     }
 
@@ -644,10 +648,17 @@ impl Engine {
         let replay = exchange.replayable && (exchange.request_complete || exchange.body_sent == 0);
         let race = match failure {
             Failure::Plain => false,
-            Failure::Race => idempotent && exchange.attempts == 1,
+            // A call of a model changes nothing that a second one would change again.
+            Failure::Race => (idempotent || exchange.llm.is_some()) && exchange.attempts == 1,
             Failure::Unprocessed => exchange.attempts <= 2,
         };
         let unsent = matches!(code, Code::ConnectFailed | Code::ConnectTimeout);
+        if exchange.llm.is_some() && !exchange.orphan {
+            if race {
+                return self.same_target(ex);
+            }
+            return self.target_failed(ex, code, None);
+        }
         let by_policy = retry.is_some_and(|r| {
             exchange.attempts < r.attempts
                 && (idempotent || r.non_idempotent || unsent)
@@ -675,7 +686,7 @@ impl Engine {
         let exchange = &self.exchanges[ex as usize];
         let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else { return false };
         let plan = &revision.routes[route as usize];
-        let (Some(retry), Some(service)) = (&plan.shape.retry, plan.service) else { return false };
+        let (Some(retry), Some(service)) = (&plan.shape.retry, exchange.service) else { return false };
         let allowed = self.balancer.retry_allowed(&revision.services[service as usize], retry.budget_percent);
         self.meter.add(if allowed { Counter::Retries } else { Counter::RetriesDenied }, 1);
         allowed
@@ -703,8 +714,7 @@ impl Engine {
         if !exchange.counted && !exchange.retrying {
             return;
         }
-        let Some((revision, route)) = exchange.revision.as_ref().zip(exchange.route) else { return };
-        let Some(service) = revision.routes[route as usize].service else { return };
+        let Some((revision, service)) = exchange.revision.as_ref().zip(exchange.service) else { return };
         let plan = &revision.services[service as usize];
         if std::mem::take(&mut exchange.retrying) {
             self.balancer.retry_end(plan);

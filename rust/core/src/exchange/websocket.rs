@@ -111,9 +111,8 @@ impl Engine {
                 let exchange = &mut self.exchanges[ex as usize];
                 exchange.stage = Stage::Connecting;
                 self.unsettled.push((parent, ex, exchange.serial));
-                let plan =
-                    exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| (rev, &rev.routes[r as usize]));
-                let service = plan.and_then(|(rev, r)| r.service.map(|s| rev.services[s as usize].connect_timeout));
+                let plan = exchange.revision.as_ref().zip(exchange.service);
+                let service = plan.map(|(rev, service)| rev.services[service as usize].connect_timeout);
                 self.step_deadline(ex, service.unwrap_or(CLOSE));
                 false
             }

@@ -92,7 +92,8 @@ impl Client {
                 if head.status < 200 {
                     return Ok((end, ResponseEvent::Interim));
                 }
-                self.keep_alive = info.keep_alive;
+                // A body sent all the same, late, would be taken for the next answer (RFC 9112 §6.3).
+                self.keep_alive = info.keep_alive && !self.to_head;
                 self.body = Body::new(head.length);
                 self.trailers.clear();
                 self.state = State::Body;

@@ -282,7 +282,7 @@ fn streams_are_read_as_they_are_meant() {
     );
     assert_eq!(
         responses(RESPONSES, &[], &[false, true, false, false]),
-        "<1xx><200 Exact(2)>ok[0 true]<200 None>[0 true]<200 Streamed>hi[1 true]<304 None>[0 false]"
+        "<1xx><200 Exact(2)>ok[0 true]<200 None>[0 false]<200 Streamed>hi[1 true]<304 None>[0 false]"
     );
 }
 

@@ -7,6 +7,7 @@
 //!    agree in all of them share a limit; [`KeyHash`] is seeded, so that nobody can aim for that.
 //! 3. State belongs to the policy's name and the counted value, never to a revision.
 
+pub mod budget;
 pub mod concurrency;
 pub mod gcra;
 mod key;

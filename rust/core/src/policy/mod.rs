@@ -37,6 +37,7 @@ mod testing;
 mod timeouts;
 
 pub use circuit_breaker::breaker_state;
+pub use credential::sha256;
 
 pub(crate) use headers::is_protected;
 

@@ -66,7 +66,7 @@ impl TlsStore {
             }
         }
         let mut clients = BTreeMap::new();
-        for (name, service) in config.services.iter().filter(|(_, service)| has_tls(service)) {
+        for (name, service) in config.all_services().iter().filter(|(_, service)| has_tls(service)) {
             if let Some(plan) = compiler.client(name, service) {
                 clients.insert(name.clone(), Arc::new(plan));
             }

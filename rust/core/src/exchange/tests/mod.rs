@@ -8,6 +8,7 @@ mod grpc;
 mod guarded;
 mod http2;
 mod interleaved;
+mod llm;
 mod messages;
 mod plugins;
 mod retries;

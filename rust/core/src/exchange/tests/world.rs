@@ -60,6 +60,8 @@ pub struct World {
     pub records: Vec<([u8; 16], bool)>,
     /// What every outcome so far says of a gRPC call.
     pub grpc: Vec<Option<Status>>,
+    /// What every outcome so far says of a call of a model.
+    pub calls: Vec<serde_json::Value>,
     /// Plugin calls not yet decided, as (exchange, serial, of the answer).
     pub shown: Vec<(u32, u64, bool)>,
     /// Records become durable as soon as they are made.
@@ -129,8 +131,8 @@ impl World {
         let shared = Arc::new(Shared::format(&file, Layout::for_workers(1)).expect("shared memory"));
         let now = Now { mono: Instant(1_000_000_000_000), wall_ns: 1_760_000_000_000_000_000 };
         let engine = Engine::new(shared.clone(), 0, [1, 2, 3, 4], revision(toml, "0123456789ab"), now);
-        let (sides, asked, records, grpc, shown) = Default::default();
-        World { engine, shared, now, sides, asked, records, grpc, shown, durable: true, made: 0, flush: false }
+        let (sides, asked, records, grpc, calls, shown) = Default::default();
+        World { engine, shared, now, sides, asked, records, grpc, calls, shown, durable: true, made: 0, flush: false }
     }
 
     pub fn base() -> World {
@@ -300,6 +302,8 @@ impl World {
                 let mut facts = Facts::default();
                 facts.read(&record).expect("a sound record");
                 self.grpc.push(facts.grpc_status);
+                let json = record.to_json().expect("a sound record");
+                self.calls.extend(json.get("llm").cloned());
             }
             seen += 1;
         }
@@ -329,6 +333,7 @@ impl World {
                 assert!(before.is_none_or(|s| matches!(s.state, State::Closed | State::Aborted)));
                 self.asked.push(*up);
             }
+            Action::Direct(_) => {}
             Action::Flush => self.flush = true,
             Action::Plugin { exchange, serial, response } => self.shown.push((*exchange, *serial, *response)),
         }

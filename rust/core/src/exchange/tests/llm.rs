@@ -1,0 +1,349 @@
+//! Calls of models: who is asked, what they are sent, what the client hears, and what it is settled at.
+
+use super::world::World;
+use crate::ai::KeyTable;
+use crate::exchange::ConnId;
+use crate::limit::budget;
+use crate::policy::sha256;
+use serde_json::{json, Value};
+use std::sync::Arc;
+
+const AI: &str = r#"
+[entrypoints.web]
+address = "127.0.0.1:0"
+
+[ai.providers.one]
+kind = "openai"
+base_url = "http://127.0.0.1:9001/v1"
+credentials = { main = "sk-one" }
+
+[ai.providers.two]
+kind = "anthropic"
+base_url = "http://127.0.0.1:9002"
+credentials = { main = "sk-two" }
+
+[ai.models.fast]
+targets = [{ provider = "one", model = "gpt-x" }, { provider = "two", model = "claude-x", priority = 1 }]
+first_token_timeout = "2s"
+
+[ai.models.solo]
+targets = ["one/gpt-y"]
+
+[ai.prices."gpt-y"]
+input = "1.00"
+output = "2.00"
+
+[[routes]]
+name = "ai"
+match = { path = "/**" }
+llm = { keys = "off" }
+"#;
+
+const CHUNK: &str = r#"data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"gpt-y","choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}
+
+"#;
+const STOP: &str = r#"data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"gpt-y","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+
+"#;
+const USAGE: &str = r#"data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"gpt-y","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}
+
+"#;
+const DONE: &str = "data: [DONE]\n\n";
+const STREAM: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nset-cookie: a=b\r\ntransfer-encoding: chunked\r\n\r\n";
+
+fn world() -> World {
+    World::new(AI)
+}
+
+fn post(path: &str, body: &str, more: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: gw\r\ncontent-length: {}\r\n{more}\r\n{body}", body.len())
+}
+
+fn ask(world: &mut World, model: &str, stream: bool) -> ConnId {
+    let client = world.client();
+    let body =
+        format!(r#"{{"model":"{model}", "stream":{stream}, "messages":[{{"role":"user","content":"hello"}}], "x":1}}"#);
+    world.send(client, post("/v1/chat/completions", &body, "authorization: Bearer vk\r\ncookie: c=d\r\n"));
+    client
+}
+
+fn chunked(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+fn answered(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn failed(status: u16, more: &str) -> String {
+    let body = r#"{"error":{"message":"no","type":"server_error"}}"#;
+    format!(
+        "HTTP/1.1 {status} No\r\ncontent-type: application/json\r\n{more}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn body_of(answer: &str) -> Value {
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"))
+}
+
+const WHOLE: &str = r#"{"id":"c1","object":"chat.completion","created":1,"model":"gpt-y","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}"#;
+
+#[test]
+fn a_call_reaches_its_target_in_its_own_bytes_and_with_the_gateways_credential() {
+    let mut world = world();
+    let client = ask(&mut world, "solo", false);
+    let up = world.connected();
+    let sent = world.take(up);
+    assert!(sent.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{sent}");
+    assert!(sent.contains("host: 127.0.0.1:9001\r\n") && sent.contains("authorization: Bearer sk-one\r\n"), "{sent}");
+    for secret in ["vk", "cookie", "x-forwarded-for"] {
+        assert!(!sent.contains(secret), "{secret}: {sent}");
+    }
+    // Order, spaces and unknown members stay.
+    let expected = r#"{"model":"gpt-y", "stream":false, "messages":[{"role":"user","content":"hello"}], "x":1}"#;
+    assert!(sent.ends_with(expected), "{sent}");
+    world.send(up, answered(WHOLE));
+    let got = world.take(client);
+    assert!(got.ends_with(WHOLE), "{got}");
+    assert_eq!(world.calls.len(), 1);
+    let call = &world.calls[0];
+    for (name, value) in [
+        ("model", json!("solo")),
+        ("target", json!("gpt-y")),
+        ("provider", json!("one")),
+        ("credential", json!("main")),
+        ("input", json!(7)),
+        ("output", json!(3)),
+        ("estimated", json!(false)),
+        // 7 × 1 µUSD and 3 × 2 µUSD.
+        ("nano_usd", json!(13_000)),
+        ("end", json!("clean")),
+    ] {
+        assert_eq!(call[name], value, "{name}");
+    }
+    world.assert_at_rest();
+}
+
+#[test]
+fn what_is_wrong_is_said_in_the_clients_dialect() {
+    let mut world = world();
+    for (path, body, status, message, code) in [
+        (
+            "/v1/chat/completions",
+            r#"{"model":"sollo","messages":[]}"#,
+            404,
+            "did you mean solo",
+            json!("model_not_found"),
+        ),
+        ("/v1/chat/completions", r#"{"model":"solo",}"#, 400, "byte 16", json!("bad-call")),
+        ("/v1/chat/completions", r#"{"model":"solo","model":"fast"}"#, 400, "model", json!("bad-call")),
+        ("/v1/chat/completions", r#"{"messages":[]}"#, 400, "`model` is missing", json!("bad-call")),
+        ("/v1/nothing", "{}", 404, "no call", json!("model_not_found")),
+    ] {
+        let client = world.client();
+        world.send(client, post(path, body, ""));
+        let got = world.take(client);
+        assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{got}");
+        let error = &body_of(&got)["error"];
+        assert!(error["message"].as_str().unwrap().contains(message), "{got}");
+        assert_eq!(error["code"], code, "{got}");
+    }
+    let client = world.client();
+    world.send(client, post("/v1/messages", r#"{"model":"x","messages":[],"max_tokens":1}"#, ""));
+    let got = world.take(client);
+    assert_eq!(body_of(&got)["type"], "error", "{got}");
+    assert_eq!(body_of(&got)["error"]["type"], "not_found_error", "{got}");
+    assert!(world.asked.is_empty());
+    world.assert_at_rest();
+}
+
+#[test]
+fn a_stream_is_passed_on_without_the_usage_only_the_gateway_asked_for() {
+    let mut world = world();
+    let client = ask(&mut world, "solo", true);
+    let up = world.connected();
+    assert!(world.take(up).contains(r#""stream_options":{"include_usage":true}"#));
+    world.send(up, STREAM);
+    assert_eq!(world.take(client), "", "nothing before the first token");
+    world.send(up, chunked(CHUNK));
+    let got = world.take(client);
+    assert!(got.contains("content-type: text/event-stream") && got.contains("\"Hi\""), "{got}");
+    assert!(!got.contains("set-cookie"), "{got}");
+    world.send(up, chunked(STOP) + &chunked(USAGE) + &chunked(DONE) + "0\r\n\r\n");
+    let got = world.take(client);
+    assert!(got.contains("[DONE]") && !got.contains("prompt_tokens"), "{got}");
+    assert_eq!((&world.calls[0]["input"], &world.calls[0]["output"]), (&json!(7), &json!(3)));
+    assert_eq!(world.calls[0]["end"], "clean");
+    world.assert_at_rest();
+}
+
+#[test]
+fn a_cut_stream_ends_in_an_error_event_and_is_settled_by_what_came() {
+    for reset in [false, true] {
+        let mut world = world();
+        let client = ask(&mut world, "solo", true);
+        let up = world.connected();
+        world.send(up, format!("{STREAM}{}", chunked(CHUNK)));
+        world.take(client);
+        if reset {
+            world.reset(up);
+        } else {
+            // Its transport ends in order, the stream does not.
+            world.send(up, "0\r\n\r\n");
+        }
+        let got = world.take(client);
+        assert!(got.contains("\"error\"") && !got.contains("[DONE]") && got.ends_with("0\r\n\r\n"), "{got}");
+        let call = &world.calls[0];
+        assert_eq!((&call["end"], &call["estimated"], &call["output"]), (&json!("cut"), &json!(true), &json!(1)));
+        assert!(call["input"].as_u64().unwrap() > 0);
+        world.assert_at_rest();
+    }
+}
+
+#[test]
+fn until_the_first_token_another_target_takes_over_and_answers_in_the_clients_dialect() {
+    type Fault = fn(&mut World, ConnId);
+    let faults: [(&str, Fault); 6] = [
+        ("500", |world, up| world.send(up, failed(500, ""))),
+        ("429", |world, up| world.send(up, failed(429, "retry-after: 7\r\n"))),
+        ("reset", |world, up| world.reset(up)),
+        ("cut before a token", |world, up| {
+            world.send(up, STREAM);
+            world.send(up, "0\r\n\r\n");
+        }),
+        ("error event", |world, up| {
+            world.send(up, STREAM);
+            world.send(up, chunked("data: {\"error\":{\"message\":\"x\",\"type\":\"server_error\"}}\n\n"));
+        }),
+        ("no first token in time", |world, up| {
+            world.send(up, STREAM);
+            world.seconds(2.1);
+        }),
+    ];
+    for (name, fault) in faults {
+        let mut world = world();
+        let client = ask(&mut world, "fast", true);
+        let up = world.connected();
+        world.take(up);
+        fault(&mut world, up);
+        assert_eq!(world.asked.len(), 2, "{name}");
+        let up = world.connected();
+        let sent = world.take(up);
+        assert!(sent.starts_with("POST /v1/messages HTTP/1.1\r\n"), "{name}: {sent}");
+        assert!(sent.contains("x-api-key: sk-two\r\n") && sent.contains("anthropic-version: "), "{name}: {sent}");
+        assert!(sent.contains(r#""model":"claude-x""#) && sent.contains(r#""max_tokens":"#), "{name}: {sent}");
+        let events = [
+            r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"claude-x","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello"}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4}}"#,
+            r#"{"type":"message_stop"}"#,
+        ];
+        let mut stream = String::from(STREAM);
+        for event in events {
+            let kind = serde_json::from_str::<Value>(event).unwrap()["type"].as_str().unwrap().to_owned();
+            stream += &chunked(&format!("event: {kind}\ndata: {event}\n\n"));
+        }
+        world.send(up, stream + "0\r\n\r\n");
+        let got = world.take(client);
+        assert!(
+            got.contains("\"Hello\"") && got.contains("[DONE]") && got.contains(r#""model":"fast""#),
+            "{name}: {got}"
+        );
+        let call = &world.calls[0];
+        assert_eq!(
+            (&call["provider"], &call["input"], &call["output"]),
+            (&json!("two"), &json!(9), &json!(4)),
+            "{name}"
+        );
+        assert_eq!(call["nano_usd"], Value::Null, "an unknown price is not zero");
+        world.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_refused_credential_is_not_the_clients_and_the_providers_text_stays_here() {
+    let mut world = world();
+    let client = ask(&mut world, "solo", false);
+    let up = world.connected();
+    world.send(
+        up,
+        failed(401, "").replace("\"no\"", "\"ad sk-one\"").replace("content-length: 48", "content-length: 55"),
+    );
+    let got = world.take(client);
+    assert!(got.starts_with("HTTP/1.1 502 ") && !got.contains("sk-one"), "{got}");
+    world.assert_at_rest();
+}
+
+fn keyed(limits: Value) -> World {
+    let mut world = World::new(&AI.replace("keys = \"off\"", "keys = \"required\""));
+    let hash = hex::encode(sha256(&[b"vk"]));
+    let key = json!({"id": "key_1", "sha256": hash, "team": "a", "models": ["solo"], "limits": limits});
+    let snapshot = json!({"version": 1, "keys": [key]}).to_string();
+    world.engine.publish_keys(Arc::new(KeyTable::read(snapshot.as_bytes()).unwrap()));
+    world
+}
+
+#[test]
+fn without_a_valid_key_nobody_is_asked() {
+    let mut world = keyed(json!([]));
+    for more in ["", "authorization: Bearer wrong\r\n", "authorization: Bearer vk\r\nx-api-key: other\r\n"] {
+        let client = world.client();
+        world.send(client, post("/v1/chat/completions", r#"{"model":"solo","messages":[]}"#, more));
+        assert!(world.take(client).starts_with("HTTP/1.1 401 "), "{more}");
+    }
+    // A model that is not the key's is not there for it.
+    let client = ask(&mut world, "fast", false);
+    let got = world.take(client);
+    assert!(got.starts_with("HTTP/1.1 404 ") && !got.contains("fast, "), "{got}");
+    assert!(world.asked.is_empty());
+    for more in ["x-api-key: vk\r\n", "x-goog-api-key: vk\r\n", "authorization: Bearer vk\r\nx-api-key: vk\r\n"] {
+        let client = world.client();
+        world.send(client, post("/v1/chat/completions", r#"{"model":"solo","messages":[]}"#, more));
+        assert_eq!(world.take(client), "", "{more}");
+    }
+    assert_eq!(world.asked.len(), 3);
+}
+
+#[test]
+fn budgets_are_held_before_and_settled_after_whatever_happens() {
+    let limit = |kind: &str, max: u64| json!({"scope": "team:a", "kind": kind, "window": "day", "max": max});
+    let used = |world: &World, kind| {
+        let unix = world.now.wall_ns / 1_000_000_000;
+        let (begin, end) = crate::ai::keys::Window::Day.around(unix);
+        let key = crate::ai::keys::counter_key("team:a", kind, crate::ai::keys::Window::Day);
+        budget::used(&world.shared, budget::Counter { key, begin, end })
+    };
+    use crate::ai::keys::Kind;
+    let mut world = keyed(json!([limit("total_tokens", 1500), limit("requests", 9), limit("nano_usd", 1_000_000_000)]));
+    let client = ask(&mut world, "solo", false);
+    let up = world.connected();
+    assert!(used(&world, Kind::TotalTokens) > 1024);
+    // What is under way counts: the second would not fit.
+    let second = ask(&mut world, "solo", false);
+    let got = world.take(second);
+    assert!(got.starts_with("HTTP/1.1 429 ") && got.contains("retry-after: "), "{got}");
+    assert_eq!(body_of(&got)["error"]["code"], "insufficient_quota", "{got}");
+    assert!(body_of(&got)["error"]["message"].as_str().unwrap().contains("team:a per day"), "{got}");
+    world.send(up, answered(WHOLE));
+    world.take(client);
+    assert_eq!((used(&world, Kind::TotalTokens), used(&world, Kind::NanoUsd)), (10, 13));
+    // A client that leaves, a provider that fails, a stream that is cut.
+    let client = ask(&mut world, "solo", false);
+    world.take(up);
+    world.reset(client);
+    let after = used(&world, Kind::TotalTokens);
+    assert!((11..100).contains(&after), "the prompt was sent: {after}");
+    let client = ask(&mut world, "solo", false);
+    let up = world.connected();
+    world.send(up, failed(500, ""));
+    assert!(world.take(client).starts_with("HTTP/1.1 500 "));
+    assert_eq!(used(&world, Kind::TotalTokens), after, "a failed call costs no tokens");
+    let settled: u64 = world.calls.iter().map(|c| c["input"].as_u64().unwrap() + c["output"].as_u64().unwrap()).sum();
+    assert_eq!(settled, after, "the counter is the sum of the records");
+    world.assert_at_rest();
+}

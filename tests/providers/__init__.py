@@ -1,0 +1,1 @@
+"""A simulator of the providers' wire formats, apart from the gateway: nothing here imports pygate."""
