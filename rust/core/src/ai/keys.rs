@@ -284,7 +284,7 @@ mod tests {
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "models": ["fast", "gpt-*", "*-mini"],
             "expires": 100, "limits": [{"scope": "team:a", "kind": "nano_usd", "window": "month", "max": 5}]}]}"#;
         let table = KeyTable::read(snapshot).unwrap();
-        let hash = crate::policy::sha256(b"");
+        let hash = crate::policy::sha256(&[b""]);
         let key = table.get(&hash, 99).unwrap();
         assert!(table.get(&hash, 100).is_none());
         for (name, may) in [("fast", true), ("faster", false), ("gpt-5", true), ("x-mini", true), ("claude", false)] {

@@ -171,9 +171,7 @@ mod tests {
         let a = exchange_id(1_700_000_000_000_000_000, &mut e);
         let b = exchange_id(1_700_000_000_002_000_000, &mut e);
         assert!(a < b);
-        let mut text = Vec::new();
-        write_uuid(&mut text, &a);
-        let text = String::from_utf8(text).unwrap();
+        let text = text(&a);
         assert_eq!((text.len(), &text[14..15]), (36, "7"));
         assert!(matches!(&text[19..20], "8" | "9" | "a" | "b"));
     }

@@ -3,7 +3,7 @@ use crate::shared::Layout;
 
 fn shared(workers: usize) -> (tempdir::Dir, Arc<Shared>) {
     let dir = tempdir::Dir::new();
-    let layout = Layout { words: [512, 8, 8, 8, (1 << 20) * workers, 8], workers };
+    let layout = Layout { words: [512, 8, 8, 8, (1 << 20) * workers, 8, 48], workers };
     let shared = Arc::new(Shared::create(&dir.0.join("shared"), layout).unwrap());
     (dir, shared)
 }
@@ -177,7 +177,7 @@ fn loop_lag_is_the_largest_of_late() {
 #[test]
 fn a_file_too_small_counts_nothing_and_harms_nothing() {
     let dir = tempdir::Dir::new();
-    let layout = Layout { words: [512, 8, 8, 8, 64, 8], workers: 1 };
+    let layout = Layout { words: [512, 8, 8, 8, 64, 8, 48], workers: 1 };
     let shared = Arc::new(Shared::create(&dir.0.join("shared"), layout).unwrap());
     let meter = Meter::new(shared.clone(), 0);
     meter.request(&served(&RouteLabel::new("r"), 200, 1));

@@ -21,7 +21,7 @@ pub struct Stage {
 impl Stage {
     /// `GET http://host/target`.
     pub fn new(host: &str, target: &str) -> Stage {
-        let shared = Shared::format(&tempfile::tempfile().unwrap(), Layout { words: [64; 6], workers: 1 }).unwrap();
+        let shared = Shared::format(&tempfile::tempfile().unwrap(), Layout { words: [64; 7], workers: 1 }).unwrap();
         let mut head = RequestHead { host: host.as_bytes().to_vec(), ..RequestHead::default() };
         head.target.parse(target.as_bytes(), PathOptions::default()).unwrap();
         let now = Now { mono: Instant(1_000_000_000), wall_ns: 1 };

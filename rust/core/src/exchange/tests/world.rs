@@ -302,8 +302,9 @@ impl World {
                 let mut facts = Facts::default();
                 facts.read(&record).expect("a sound record");
                 self.grpc.push(facts.grpc_status);
-                let json = record.to_json().expect("a sound record");
-                self.calls.extend(json.get("llm").cloned());
+                let mut json = serde_json::Map::new();
+                record.visit(&mut json).expect("a sound record");
+                self.calls.extend(json.remove("llm"));
             }
             seen += 1;
         }
