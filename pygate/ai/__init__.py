@@ -11,6 +11,7 @@
     follower          audit log → usage
     api               the operations as requests and answers in JSON, for admin listener and command line
     service, duty     all of it inside the control process
+    desk              who answers the command line: the running gateway, else the store
 
 Rules:
 

@@ -26,7 +26,6 @@ import orjson
 from pygate.ai import limits, secret, wishes
 from pygate.ai.database import StoreError
 from pygate.ai.refusal import Refusal, nearest
-from pygate.ai.snapshot import limits_of
 from pygate.ai.store import Group, Key, Store
 from pygate.ai.usage import BY, Ledger, grouping
 
@@ -108,8 +107,11 @@ class Operations:
 
     def _show(self, key: Key, now: int) -> dict[str, Any]:
         """With everything that limits it, and how much of that is used."""
-        _, _, groups = self.store.everything()
-        return key_as_dict(key, now) | {"holds": self._used(limits_of(key, groups), now)}
+        groups = self.store.group_limits()
+        scoped = [(f"key:{key.id}", limit) for limit in key.terms.limits]
+        for scope in (f"team:{key.terms.team}", f"project:{key.terms.project}"):
+            scoped += [(scope, limit) for limit in groups.get(scope, ())]
+        return key_as_dict(key, now) | {"holds": self._used(scoped, now)}
 
     def _used(self, scoped: list[tuple[str, limits.Limit]], now: int) -> list[dict[str, Any]]:
         used = self._ledger.used([(scope, limit.kind, limit.window) for scope, limit in scoped], now)

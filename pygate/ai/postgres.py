@@ -46,6 +46,8 @@ class Postgres(Database):
             given = conninfo_to_dict(url)
         except psycopg.Error:
             raise StoreError("the store's URL is not one that PostgreSQL knows") from None
+        # What the URL says comes later, and wins.
+        self._options = f"{_OPTIONS} {given.get('options') or ''}".strip()
         self._shown = f"postgresql://{given.get('host', '')}/{given.get('dbname', '')}"
 
     @property
@@ -87,7 +89,7 @@ class Postgres(Database):
             self._url,
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT,
-            options=_OPTIONS,
+            options=self._options,
             application_name="pygate",
             keepalives_idle=10,
             # Through a pooler, a prepared statement may not be there the next time.

@@ -47,7 +47,8 @@ STOP = 5.0
 class Budgets(Protocol):
     """What restores counters: shared memory."""
 
-    def restore_budgets(self, entries: list[tuple[str, str, str, int]]) -> None: ...
+    def restore_budgets(self, entries: list[tuple[str, str, str, int]]) -> None:
+        """Raises counters to what was used. RuntimeError: there is no room for one; ValueError: there is no such."""
 
 
 class Ai:
@@ -162,11 +163,14 @@ class Ai:
         if not self._read:
             self._add_up(operations.store)
         now = int(self._clock())
-        data = snapshot.build(operations.store, now)
-        needed = snapshot.counters(data)
+        data, needed = snapshot.compose(operations.store, now)
         fresh = needed - self._counting
         if fresh and self._budgets is not None:
-            self._budgets.restore_budgets(Ledger(operations.store.database).used(fresh, now))
+            try:
+                self._budgets.restore_budgets(Ledger(operations.store.database).used(fresh, now))
+            except (RuntimeError, ValueError) as e:
+                # A revoked key must not stay for lack of room for a counter.
+                log.error("some limits count from now on, not from the begin of their windows: %s", e)
         snapshot.write(self.path, data)
         # A limit that is taken away and comes back has counted nothing meanwhile.
         self._counting = needed

@@ -24,8 +24,7 @@ import orjson
 
 if TYPE_CHECKING:
     # Workers read snapshots: they have no use for a database.
-    from pygate.ai.limits import Limit
-    from pygate.ai.store import Key, Store
+    from pygate.ai.store import Store
 
 FILE = "keys.json"
 
@@ -35,10 +34,28 @@ Tuple = tuple[str, str, str]
 """Scope, kind and window: what a counter belongs to."""
 
 
-def build(store: Store, now: int) -> bytes:
-    """The snapshot of this moment. Raises `StoreError`."""
-    version, keys, groups = store.everything()
-    return orjson.dumps({"version": version, "keys": [entry for key in keys for entry in _entries(key, groups, now)]})
+def compose(store: Store, now: int) -> tuple[bytes, set[Tuple]]:
+    """The snapshot of this moment, and the counters its limits need. Raises `StoreError`."""
+    from pygate.ai.store import ACCEPTED
+
+    version, rows, limit_rows = store.accepted(now)
+    limits: dict[str, list[dict[str, Any]]] = {}
+    for scope, kind, window, most in limit_rows:
+        limits.setdefault(scope, []).append({"scope": scope, "kind": kind, "window": window, "max": most})
+    keys: list[dict[str, Any]] = []
+    needed: set[str] = set()
+    for *columns, retires in rows:
+        key = dict(zip(ACCEPTED, columns, strict=True))
+        scopes = (f"key:{key['id']}", f"team:{key['team']}", f"project:{key['project']}")
+        key["limits"] = [limit for scope in scopes if scope in limits for limit in limits[scope]]
+        needed.update(scopes)
+        if key["models"] is not None:
+            key["models"] = orjson.Fragment(key["models"])
+        if retires is not None and (key["expires"] is None or retires < key["expires"]):
+            key["expires"] = retires
+        keys.append(key)
+    counted = {(scope, limit["kind"], limit["window"]) for scope in needed for limit in limits.get(scope, ())}
+    return orjson.dumps({"version": version, "keys": keys}), counted
 
 
 def version_of(data: bytes) -> int:
@@ -53,15 +70,6 @@ def counters(data: bytes) -> set[Tuple]:
         keys = orjson.loads(data)["keys"]
         return {(limit["scope"], limit["kind"], limit["window"]) for key in keys for limit in key["limits"]}
     return set()
-
-
-def limits_of(key: Key, groups: dict[str, tuple[Limit, ...]]) -> list[tuple[str, Limit]]:
-    """Everything that holds for a key, with its scope: its own limits, its team's, its project's."""
-    terms = key.terms
-    found = [(f"key:{key.id}", limit) for limit in terms.limits]
-    for scope in (f"team:{terms.team}", f"project:{terms.project}"):
-        found += [(scope, limit) for limit in groups.get(scope, ())]
-    return found
 
 
 def read(path: Path) -> bytes:
@@ -85,30 +93,3 @@ def write(path: Path, data: bytes) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
-
-
-def _entries(key: Key, groups: dict[str, tuple[Limit, ...]], now: int) -> list[dict[str, Any]]:
-    terms = key.terms
-    if key.state(now) != "active":
-        return []
-    limits = [
-        {"scope": scope, "kind": limit.kind, "window": limit.window, "max": limit.max}
-        for scope, limit in limits_of(key, groups)
-    ]
-    return [
-        {
-            "id": key.id,
-            "name": terms.name,
-            "sha256": secret.sha256,
-            "team": terms.team,
-            "project": terms.project,
-            "models": terms.models,
-            "expires": min((end for end in (terms.expires, secret.retires) if end is not None), default=None),
-            "priority": terms.priority,
-            "max_output_tokens": terms.max_output_tokens,
-            "max_prompt_tokens": terms.max_prompt_tokens,
-            "limits": limits,
-        }
-        for secret in key.secrets
-        if secret.retires is None or secret.retires > now
-    ]

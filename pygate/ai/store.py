@@ -27,6 +27,16 @@ from pygate.ai.secret import PREFIX, Fresh, make_id, recognised
 #: Tables of what keys may belong to.
 GROUPS = {"team": "pygate_teams", "project": "pygate_projects"}
 
+ACCEPTED = (
+    *("id", "name", "sha256", "team", "project", "models", "expires"),
+    *("priority", "max_output_tokens", "max_prompt_tokens"),
+)
+_ACCEPTED = (
+    f"SELECT {', '.join(f's.{n}' if n == 'sha256' else f'k.{n}' for n in ACCEPTED)}, s.retires"
+    " FROM pygate_keys k JOIN pygate_secrets s ON s.key_id = k.id"
+    " WHERE k.revoked IS NULL AND (k.expires IS NULL OR k.expires > ?) AND (s.retires IS NULL OR s.retires > ?)"
+    " ORDER BY k.created, k.id, COALESCE(s.retires, 9223372036854775807) DESC"
+)
 _COLUMNS = "id, name, team, project, models, priority, max_output_tokens, max_prompt_tokens, created, expires, revoked"
 
 
@@ -106,12 +116,18 @@ class Store:
         with self.database.read() as view:
             return _version(view)
 
-    def everything(self) -> tuple[int, list[Key], dict[str, tuple[Limit, ...]]]:
-        """Version, keys that are not revoked, and the limits of teams and projects by scope: one moment."""
+    def accepted(self, now: int) -> tuple[int, list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """Version, a row per secret that is accepted (`ACCEPTED`, then when it retires), and all limits as rows of
+        scope, kind, window and size: one moment. Rows, as there may be tens of thousands of them."""
         with self.database.read() as view:
-            limits = _limits(view, "")
-            keys = _keys(view, "WHERE revoked IS NULL", (), limits)
-            return _version(view), keys, {s: found for s, found in limits.items() if not s.startswith("key:")}
+            rows = view.rows(_ACCEPTED, now, now)
+            limits = view.rows("SELECT scope, kind, per, most FROM pygate_limits ORDER BY scope, kind, per")
+            return _version(view), rows, limits
+
+    def group_limits(self) -> dict[str, tuple[Limit, ...]]:
+        """Limits of teams and projects by scope."""
+        with self.database.read() as view:
+            return _limits(view, "WHERE scope NOT LIKE 'key:%'")
 
     # --- keys ---
 
@@ -179,7 +195,7 @@ class Store:
     def groups(self, kind: str) -> list[Group]:
         """All teams or projects by name."""
         with self.database.read() as view:
-            limits = _limits(view, f"{kind}:")
+            limits = _limits(view, f"WHERE scope LIKE '{kind}:%'")
             rows = view.rows(
                 f"SELECT g.name, g.created, COUNT(k.id) FROM {GROUPS[kind]} g"
                 f" LEFT JOIN pygate_keys k ON k.{kind} = g.name AND k.revoked IS NULL"
@@ -261,28 +277,23 @@ def _put_limits(change: Transaction, scope: str, limits: Sequence[Limit]) -> Non
     )
 
 
-def _limits(view: Transaction, prefix: str) -> dict[str, tuple[Limit, ...]]:
-    """Limits by scope, of the scopes that begin with `prefix`."""
+def _limits(view: Transaction, where: str, values: Sequence[Any] = ()) -> dict[str, tuple[Limit, ...]]:
+    """Limits by scope."""
     found: dict[str, list[Limit]] = {}
-    rows = view.rows(
-        "SELECT scope, kind, per, most FROM pygate_limits WHERE substr(scope, 1, ?) = ?", len(prefix), prefix
-    )
+    rows = view.rows(f"SELECT scope, kind, per, most FROM pygate_limits {where}", *values)
     for scope, kind, window, most in rows:
         found.setdefault(scope, []).append(Limit(kind, window, int(most)))
     return {scope: tuple(sorted(limits)) for scope, limits in found.items()}
 
 
-def _keys(
-    view: Transaction, where: str, values: Sequence[Any], limits: dict[str, tuple[Limit, ...]] | None = None
-) -> list[Key]:
+def _keys(view: Transaction, where: str, values: Sequence[Any]) -> list[Key]:
     secrets: dict[str, list[Secret]] = {}
     chosen = f"WHERE key_id IN (SELECT id FROM pygate_keys {where})" if where else ""
     for key_id, prefix, sha256, created, retires in view.rows(
         f"SELECT key_id, prefix, sha256, created, retires FROM pygate_secrets {chosen}", *values
     ):
         secrets.setdefault(key_id, []).append(Secret(prefix, sha256, int(created), retires))
-    if limits is None:
-        limits = _limits(view, "key:")
+    limits = _limits(view, f"WHERE scope IN (SELECT 'key:' || id FROM pygate_keys {where})", values)
     found = []
     for row in view.rows(f"SELECT {_COLUMNS} FROM pygate_keys {where} ORDER BY created, id", *values):
         key_id, name, team, project, models, priority, most_output, most_prompt, created, expires, revoked = row

@@ -9,6 +9,9 @@ import pytest
 
 from pygate.ai.store import Store
 from tests.ai import postgres
+from tests.control.conftest import gateway, upstream
+
+__all__ = ["gateway", "upstream"]
 
 #: A moment: Wednesday, 2026-11-25 21:30:00 UTC.
 NOW = 1_795_642_200

@@ -43,10 +43,11 @@ class Server:
 
     directory: Path
     process: subprocess.Popen[bytes] | None = None
-    databases: int = field(default=0)
+    schemas: int = field(default=0)
 
-    def url(self, database: str) -> str:
-        return f"postgresql://{USER}@/{database}?host={quote(str(self.directory), safe='')}"
+    def url(self, schema: str = "public") -> str:
+        host, options = quote(str(self.directory), safe=""), quote(f"-c search_path={schema}")
+        return f"postgresql://{USER}@/postgres?host={host}&options={options}"
 
     def make(self) -> None:
         who = _unprivileged()
@@ -75,7 +76,7 @@ class Server:
         deadline = time.monotonic() + 30
         while True:
             assert self.process.poll() is None, (self.directory / "log").read_text()
-            with contextlib.suppress(psycopg.Error), psycopg.connect(self.url("postgres"), connect_timeout=2):
+            with contextlib.suppress(psycopg.Error), psycopg.connect(self.url(), connect_timeout=2):
                 return
             assert time.monotonic() < deadline, (self.directory / "log").read_text()
             time.sleep(0.05)
@@ -88,11 +89,11 @@ class Server:
             self.process = None
 
     def database(self) -> str:
-        """The URL of a fresh database."""
-        self.databases += 1
-        name = f"test{self.databases}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+        """The URL of a place where nothing is yet."""
+        self.schemas += 1
+        name = f"test{self.schemas}"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
         return self.url(name)
 
 

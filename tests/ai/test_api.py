@@ -100,7 +100,7 @@ def test_a_key_is_told_when_it_is_made_and_rotated_and_never_again(
     assert [status for status, _ in answers] == [200, 200, 200, 200, 404, 200, 409, 200]
     for text in plain:
         assert text[9:] not in repr(answers) + caplog.text
-        assert text[9:] not in repr(ask.operations.store.everything())
+        assert text[9:] not in repr(ask.operations.store.keys())
 
 
 @pytest.mark.parametrize(

@@ -232,3 +232,20 @@ def test_a_store_that_is_there_is_used_without_being_named(tmp_path: Path) -> No
     Store.open(f"sqlite:{tmp_path}/audit/keys.db").close()
     assert Settings.of(loaded(tmp_path)).wanted
     assert snapshot.FILE == "keys.json"
+
+
+def test_no_room_for_a_counter_keeps_no_key_from_workers(
+    tmp_path: Path, make: Callable[[str], Ai], log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(Budgets):
+        def restore_budgets(self, entries: list[tuple[str, str, str, int]]) -> None:
+            raise RuntimeError("the table of budgets is full")
+
+    url = f"sqlite:{tmp_path}/keys.db"
+    store = Store.open(url)
+    store.create(Terms("ci", limits=(USD,)), secret.make(), NOW)
+    ai = make(url)
+    ai.prepare(Full(), kept=False)
+    assert keys_in(ai) == ["ci"] and "the table of budgets is full" in caplog.text
+    ai.close()
+    store.close()

@@ -21,7 +21,7 @@ def test_a_snapshot_is_the_contract(store: Store) -> None:
     store.create_group("project", "search", (DAY,), NOW)
     fresh = secret.make()
     key = store.create(Terms("ci", "platform", "search", ("fast", "gpt-*"), 3, 10, 20, NOW + 9, (MINUTE,)), fresh, NOW)
-    data = snapshot.build(store, NOW)
+    data, counters = snapshot.compose(store, NOW)
     assert orjson.loads(data) == {
         "version": store.version(),
         "keys": [
@@ -45,11 +45,15 @@ def test_a_snapshot_is_the_contract(store: Store) -> None:
         ],
     }
     assert snapshot.version_of(data) == store.version()
-    assert snapshot.counters(data) == {
-        (f"key:{key.id}", "requests", "minute"),
-        ("team:platform", "nano_usd", "month"),
-        ("project:search", "total_tokens", "day"),
-    }
+    assert (
+        counters
+        == snapshot.counters(data)
+        == {
+            (f"key:{key.id}", "requests", "minute"),
+            ("team:platform", "nano_usd", "month"),
+            ("project:search", "total_tokens", "day"),
+        }
+    )
 
 
 def test_only_keys_that_open_something_are_in_it(store: Store) -> None:
@@ -57,7 +61,7 @@ def test_only_keys_that_open_something_are_in_it(store: Store) -> None:
     gone = store.create(Terms("revoked"), secret.make(), NOW)
     store.revoke(gone.id, NOW)
     store.create(Terms("plain"), secret.make(), NOW)
-    (entry,) = orjson.loads(snapshot.build(store, NOW))["keys"]
+    (entry,) = orjson.loads(snapshot.compose(store, NOW)[0])["keys"]
     assert (entry["name"], entry["models"], entry["expires"], entry["limits"]) == ("plain", None, None, [])
 
 
@@ -66,13 +70,13 @@ def test_a_rotated_key_has_an_entry_per_secret(store: Store, expires: int | None
     old, new = secret.make(), secret.make()
     key = store.create(Terms("ci", expires=expires), old, NOW)
     store.rotate(key.id, new, 60, NOW)
-    keys = orjson.loads(snapshot.build(store, NOW))["keys"]
+    keys = orjson.loads(snapshot.compose(store, NOW)[0])["keys"]
     assert [(k["id"], k["sha256"], k["expires"]) for k in keys] == [
         (key.id, new.sha256, ends[0]),
         (key.id, old.sha256, ends[1]),
     ]
     if expires is None:
-        (left,) = orjson.loads(snapshot.build(store, NOW + 60))["keys"]
+        (left,) = orjson.loads(snapshot.compose(store, NOW + 60)[0])["keys"]
         assert left["sha256"] == new.sha256, "the old one has retired"
 
 
