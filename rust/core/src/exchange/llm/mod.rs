@@ -138,6 +138,8 @@ impl Engine {
                 fields.append_known(known, name, value);
             }
         }
+        // Google's and OpenAI's lists of models have the same path.
+        let google = exchange.head.fields.get(b"x-goog-api-key").is_some();
         let target = String::from_utf8_lossy(exchange.head.target.as_bytes()).into_owned();
         exchange.llm = Some(Box::new(Call {
             dialect,
@@ -166,7 +168,8 @@ impl Engine {
             settled: None,
         }));
         if kind == Kinds::Models {
-            self.list_models(ex, path.contains("/v1beta"));
+            let google = google || path.contains("/v1beta");
+            self.list_models(ex, google);
             return false;
         }
         let posts = matches!(kind, Kinds::Chat | Kinds::CountTokens | Kinds::Embeddings | Kinds::Completions);
