@@ -147,7 +147,7 @@ def _tell_secret(args: argparse.Namespace, key: dict[str, Any]) -> int:
     paint = style(sys.stdout)
     print(f"{paint.bold(key['key'])}\n")
     print("\n".join([*_lines(key, paint), f"  limits   {limit_text(key['limits'])}"]))
-    told = {True: " It is in force in every worker.", False: f" It is there{_force(key)}."}.get(key.get("in_force"), "")
+    told = f" It is made{_force(key)}." if "in_force" in key else ""
     print(f"\nThe key is shown this once; only its SHA-256 is kept.{told}")
     return 0
 
