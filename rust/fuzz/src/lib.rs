@@ -8,6 +8,7 @@
 
 mod codings;
 mod exchange;
+mod llm;
 mod reference;
 mod split;
 mod streams;
@@ -29,6 +30,8 @@ pub const TARGETS: &[Target] = &[
     ("grpc_web", codings::grpc_web),
     ("h2_frames", exchange::h2_frames),
     ("json_reader", texts::json_reader),
+    ("llm_request", llm::llm_request),
+    ("llm_stream", llm::llm_stream),
     ("proxy_protocol", texts::proxy_protocol),
     ("request_head", streams::request_head),
     ("response_head", streams::response_head),

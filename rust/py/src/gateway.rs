@@ -298,7 +298,7 @@ impl Gateway {
             Doomed::Nothing => return,
             Doomed::Transport(transport) => transport.call_method0(py, abort),
             Doomed::Connection(conn) => match self.handle(conn) {
-                Some(handle) => handle.transport.call_method0(py, abort),
+                Some(handle) => return drop(handle.abort(py, &self.poll)),
                 None => return,
             },
         };

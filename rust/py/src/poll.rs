@@ -45,7 +45,10 @@ impl Poll {
 
     /// Tells of `socket`, as `conn`, from now on.
     pub fn watch(&self, socket: RawFd, conn: ConnId) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, socket, conn)
+        match self.control(libc::EPOLL_CTL_ADD, socket, conn) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.again(socket, conn),
+            done => done,
+        }
     }
 
     /// Tells of `socket` again if there is anything to read.
@@ -55,7 +58,10 @@ impl Poll {
 
     /// Tells no more of `socket`.
     pub fn forget(&self, socket: RawFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, socket, ConnId::Down(0))
+        match self.control(libc::EPOLL_CTL_DEL, socket, ConnId::Down(0)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            done => done,
+        }
     }
 
     fn control(&self, what: i32, socket: RawFd, conn: ConnId) -> io::Result<()> {

@@ -2,11 +2,11 @@
 
 use super::provider::ProviderPlan;
 use crate::config::{
-    Capability, Config, KeyUse, LossUse, ModelStrategy, OverBudget, RouteLlm, Target, TargetTable, When,
+    Capability, Config, KeyUse, LossUse, ModelStrategy, OverBudget, RouteLlm, ServedCall, Target, TargetTable, When,
 };
 use crate::error::{nearest, Problem};
 use crate::llm::price::Prices;
-use crate::llm::request::Needs;
+use crate::llm::request::{Call, Needs};
 use crate::shared::stable_hash;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -49,6 +49,7 @@ pub struct TargetPlan {
 pub struct RoutePlan {
     /// Numbers of models, sorted; None: all.
     models: Option<Vec<u32>>,
+    pub calls: Vec<Call>,
     pub keys: KeyUse,
     pub loss: LossUse,
     pub max_body: usize,
@@ -162,6 +163,7 @@ impl Plan {
         numbers.sort_unstable();
         Ok(RoutePlan {
             models: (!numbers.is_empty()).then_some(numbers),
+            calls: config.calls.iter().map(|call| kind(*call)).collect(),
             keys: config.keys,
             loss: config.loss,
             max_body: usize::try_from(config.max_body.0).unwrap_or(usize::MAX),
@@ -193,6 +195,24 @@ impl Plan {
     /// Names of the models that `may` be told.
     pub fn names<'p>(&'p self, may: impl Fn(u32) -> bool + 'p) -> impl Iterator<Item = &'p str> + 'p {
         self.models.iter().enumerate().filter(move |(number, _)| may(*number as u32)).map(|(_, m)| m.name.as_str())
+    }
+}
+
+fn kind(call: ServedCall) -> Call {
+    match call {
+        ServedCall::Chat => Call::Chat,
+        ServedCall::CountTokens => Call::CountTokens,
+        ServedCall::Embeddings => Call::Embeddings,
+        ServedCall::Completions => Call::Completions,
+        ServedCall::Models => Call::Models,
+        ServedCall::Moderations => Call::Moderations,
+        ServedCall::Images => Call::Images,
+        ServedCall::Audio => Call::Audio,
+        ServedCall::Rerank => Call::Rerank,
+        ServedCall::Files => Call::Files,
+        ServedCall::Batches => Call::Batches,
+        ServedCall::Realtime => Call::Realtime,
+        ServedCall::Other => Call::Other,
     }
 }
 

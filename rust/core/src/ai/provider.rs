@@ -237,7 +237,16 @@ impl ProviderPlan {
             (Dialect::Gemini, _) => {
                 path.push_str("/models/");
                 encode(&mut path, model);
+                let (own, query) = own.split_once('?').map_or((own, None), |(own, query)| (own, Some(query)));
                 path.push_str(own.rfind(':').map_or("", |at| &own[at..]));
+                if let Some(query) = query {
+                    path.push('?');
+                    path.push_str(query);
+                }
+            }
+            (_, Call::Realtime) => {
+                path.push_str("/realtime?model=");
+                encode(&mut path, model);
             }
             _ => path.push_str(own),
         }

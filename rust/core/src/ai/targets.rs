@@ -26,6 +26,8 @@ const HALF_LIFE: f64 = 10e9;
 struct Memory {
     rests_until: Instant,
     failures: u32,
+    /// When it last failed.
+    failed: Instant,
     tokens: u64,
     /// Nanoseconds to the first token, as a moving average that follows peaks at once.
     first_token: f64,
@@ -110,9 +112,14 @@ impl Targets {
         memory.told = now;
     }
 
-    /// A target or credential did its work.
-    pub fn did_well(&mut self, key: u64) {
-        if let Some(memory) = self.0.get_mut(&key) {
+    /// Whether a target or credential is passed over.
+    pub fn rests(&self, key: u64, now: Instant) -> bool {
+        self.0.get(&key).is_some_and(|memory| memory.rests_until > now)
+    }
+
+    /// A target or credential did its work in an attempt that began at `begun`: a failure since then stands.
+    pub fn did_well(&mut self, key: u64, begun: Instant) {
+        if let Some(memory) = self.0.get_mut(&key).filter(|memory| memory.failed < begun) {
             memory.failures = 0;
             memory.rests_until = Instant::default();
         }
@@ -125,6 +132,7 @@ impl Targets {
             Some(asked) => asked.min(LONGEST_ASKED),
             None => (FIRST_REST * (1 << memory.failures.min(5))).min(LONGEST_REST),
         };
+        memory.failed = now;
         memory.failures = memory.failures.saturating_add(1);
         memory.rests_until = memory.rests_until.max(now + rest);
     }

@@ -193,6 +193,9 @@ impl Default for Store {
 pub struct RouteLlm {
     /// Virtual models served here; empty: all.
     pub models: Vec<String>,
+    /// Calls that are served. Those beyond the default pass untranslated and unmeasured with the provider's shared
+    /// credential: files, batches and stored responses of one caller are there for all.
+    pub calls: Vec<ServedCall>,
     /// Whether callers need a virtual key.
     pub keys: KeyUse,
     /// What becomes of what a target cannot express.
@@ -217,6 +220,7 @@ impl Default for RouteLlm {
     fn default() -> Self {
         RouteLlm {
             models: Vec::new(),
+            calls: ServedCall::USUAL.to_vec(),
             keys: KeyUse::Required,
             loss: LossUse::Drop,
             max_body: Size(32 << 20),
@@ -228,6 +232,35 @@ impl Default for RouteLlm {
             cost_header: false,
         }
     }
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServedCall {
+    Chat,
+    CountTokens,
+    Embeddings,
+    Completions,
+    Models,
+    Moderations,
+    Images,
+    Audio,
+    Rerank,
+    Files,
+    Batches,
+    Realtime,
+    Other,
+}
+
+impl ServedCall {
+    const USUAL: [ServedCall; 5] = [
+        ServedCall::Chat,
+        ServedCall::CountTokens,
+        ServedCall::Embeddings,
+        ServedCall::Completions,
+        ServedCall::Models,
+    ];
 }
 
 /// How answers are kept: in each worker's memory, whole and streamed ones apart, only what ended cleanly.

@@ -49,7 +49,9 @@ impl Engine {
         if exchange.head.method == Method::Head || self.response.length == BodyLength::None {
             return false;
         }
-        match begin(plan, &self.response.fields, None) {
+        // What a model says is judged whatever it is called.
+        let other = exchange.llm.is_some().then_some(ContentKind::Unknown);
+        match begin(plan, &self.response.fields, other) {
             Some(mut judged) => {
                 judged.head = self.response.clone();
                 exchange.status = self.response.status;
@@ -149,6 +151,9 @@ impl Engine {
                 return self.unjudgeable(ex, guard, error, true);
             }
         };
+        if !matches!(verdict, Verdict::Block { .. }) && !self.stream_passes(ex, guard, &judged.body) {
+            return self.refuse(ex, Code::GuardBlocked, None);
+        }
         let body = match verdict {
             Verdict::Block { .. } => return self.refuse(ex, Code::GuardBlocked, None),
             Verdict::Masked => masked,
@@ -194,7 +199,12 @@ impl Engine {
             self.start_answer(ex, length, None);
             self.body_out(ex, &body, 0..body.len(), false);
         } else {
-            self.exchanges[ex as usize].body = body;
+            let exchange = &mut self.exchanges[ex as usize];
+            exchange.body = body;
+            if exchange.llm.is_some() && !exchange.request_complete {
+                // A call goes on when all of it is there; its rest is gathered without the guard.
+                return;
+            }
             self.dispatch(ex);
         }
     }

@@ -71,8 +71,13 @@ impl Engine {
             let Some(exchange) = exchange.filter(|e| e.serial == serial && e.stage == Stage::Connecting) else {
                 continue;
             };
-            if let (Some(service), Some(index)) = (exchange.service, exchange.endpoint) {
-                return Some((ex, service, index));
+            let Some(revision) = exchange.revision.as_ref() else { continue };
+            if let (Some(service), Some(index), None) = (exchange.service, exchange.endpoint, exchange.up) {
+                // It may wait for another endpoint by now: a call that failed over to another provider.
+                let plan = revision.services.get(service as usize).and_then(|s| s.endpoints.get(index as usize));
+                if plan.is_some_and(|plan| plan.key == endpoint) {
+                    return Some((ex, service, index));
+                }
             }
         }
         None

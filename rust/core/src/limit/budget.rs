@@ -145,7 +145,8 @@ impl<'s> Place<'s> {
                 continue;
             }
             mine[1].store(counter.end, SeqCst);
-            let first = cells.chunks_exact(WORDS).position(|cell| cell[0].load(SeqCst) == hash).unwrap_or(index);
+            // Taken again by somebody to whom its period seemed over: once more.
+            let Some(first) = cells.chunks_exact(WORDS).position(|cell| cell[0].load(SeqCst) == hash) else { continue };
             if first == index {
                 return Some(Place { used: &mine[2], hash });
             }

@@ -25,6 +25,8 @@ use std::time::Duration;
 const MAX_WHOLE: usize = 16 << 20;
 /// Longest error that is read.
 const MAX_ERROR: usize = 64 << 10;
+/// Time for all of an error.
+const ERROR: Duration = Duration::from_secs(20);
 /// Bytes of a stream held for its first token.
 const MAX_PENDING: usize = 256 << 10;
 
@@ -122,15 +124,19 @@ impl Streaming {
     /// The provider's stream is over, `cut` if it broke off. What the client is told last is appended.
     fn finish(&mut self, cut: bool, at: u64, error: &Error, client: Dialect, id: &str, out: &mut Vec<u8>) {
         self.meter.end(at);
-        let broken = cut || self.meter.ending() == Ending::Open;
+        let ending = self.meter.ending();
+        let broken = ending != Ending::Clean && (cut || ending == Ending::Open);
         match &mut self.through {
             Through::Bytes => {
                 if broken {
+                    // Half an event may have gone out: this ends it, so that the error is an event of its own.
+                    out.extend_from_slice(b"\n\n");
                     error.write_event(client, Some(id), self.meter.events(), out);
                 }
             }
             Through::Unasked(reader) => {
-                if let Some(event) = reader.end().filter(|event| !is_usage_alone(event.data)) {
+                let last = if cut { None } else { reader.end() };
+                if let Some(event) = last.filter(|event| !is_usage_alone(event.data)) {
                     sse::write(out, event.name, event.data);
                 }
                 if broken {
@@ -138,7 +144,8 @@ impl Streaming {
                 }
             }
             Through::Events(reader, stream) => {
-                if let Some(event) = reader.end() {
+                let last = if cut { None } else { reader.end() };
+                if let Some(event) = last {
                     stream.event(event.name, event.data, out);
                 }
                 stream.end(cut, out);
@@ -175,7 +182,8 @@ impl Engine {
         if encoded && (streams || translates || !good) {
             return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
-        if good && streams {
+        call.status = head.status;
+        if good && streams && matches!(call.kind, Kinds::Chat | Kinds::Completions) {
             let context = Context {
                 model: call.asked.clone(),
                 created: self.now.wall_ns / 1_000_000_000,
@@ -198,7 +206,8 @@ impl Engine {
             call.answering = Answering::Stream(Box::new(streaming));
             return;
         }
-        let meter = Box::new(Meter::whole(call.speaks, MAX_WHOLE));
+        let most = if is_measured(call.kind) { MAX_WHOLE } else { 0 };
+        let meter = Box::new(Meter::whole(call.speaks, most));
         if good && !(translates || (priced && !encoded)) {
             call.answering = Answering::Whole(meter);
             let length = head.length;
@@ -206,6 +215,9 @@ impl Engine {
             return;
         }
         call.answering = Answering::Gathered { head: Box::new(head), body: Vec::new(), meter };
+        if !good {
+            self.step_deadline(ex, ERROR);
+        }
     }
 
     /// Bytes of the provider's body.
@@ -253,9 +265,9 @@ impl Engine {
             std::mem::swap(&mut out, &mut streaming.pending);
             self.begin_stream(ex);
         }
-        self.call_out(ex, &out);
+        let alive = self.call_out(ex, &out);
         self.translated = out;
-        if !understood {
+        if alive && !understood {
             self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
     }
@@ -277,13 +289,17 @@ impl Engine {
         let Some(call) = exchange.llm.as_deref_mut() else { return };
         self.wheel.clear(&mut self.deadlines[ex as usize].step);
         call.first_token = Some(self.now.mono);
+        if call.cache.is_none() {
+            // No attempt will need it any more.
+            call.body = Vec::new();
+        }
         let model = &revision.ai.models[call.model as usize];
         if let Some(target) = call.target.map(|t| &model.targets[t as usize]) {
             self.targets.first_token(target.key, self.now.mono.since(call.attempt_begun), self.now.mono);
-            self.targets.did_well(target.key);
+            self.targets.did_well(target.key, call.attempt_begun);
             let provider = &revision.ai.providers[target.provider as usize];
             if let Some(credential) = call.credential.and_then(|c| provider.credentials.get(c as usize)) {
-                self.targets.did_well(credential.key);
+                self.targets.did_well(credential.key, call.attempt_begun);
             }
         }
         let mut fields = Fields::default();
@@ -316,22 +332,28 @@ impl Engine {
         self.start_answer(ex, length, None);
     }
 
-    /// Bytes for the client.
-    pub(super) fn call_out(&mut self, ex: u32, bytes: &[u8]) {
+    /// Bytes for the client; false: the call is over, as the guard or the client's end had it.
+    pub(super) fn call_out(&mut self, ex: u32, bytes: &[u8]) -> bool {
+        let serial = self.exchanges[ex as usize].serial;
         if bytes.is_empty() {
-            return;
+            return true;
         }
         self.copy_answer(ex, bytes);
         if self.exchanges[ex as usize].judged.is_some() {
-            return self.judge_data(ex, bytes);
+            self.judge_data(ex, bytes);
+        } else {
+            self.body_out(ex, bytes, 0..bytes.len(), false);
         }
-        self.body_out(ex, bytes, 0..bytes.len(), false);
-        let Some(exchange) = self.exchanges.get(ex as usize) else { return };
+        let exchange = self.exchanges.get(ex as usize);
+        let Some(exchange) = exchange.filter(|e| e.serial == serial && e.stage == Stage::Answering) else {
+            return false;
+        };
         if let Some(up) = exchange.up {
             if self.downs.get(exchange.down as usize).is_some_and(|d| d.write_blocked) {
                 self.pause_up(up, super::super::pause::PEER, true);
             }
         }
+        true
     }
 
     /// The provider has said everything.
@@ -384,9 +406,11 @@ impl Engine {
         if broken {
             self.exchanges[ex as usize].truncated = true;
         }
-        self.call_out(ex, &out);
+        let alive = self.call_out(ex, &out);
         self.translated = out;
-        self.finish_call(ex);
+        if alive {
+            self.finish_call(ex);
+        }
     }
 
     fn translate_answer(&mut self, ex: u32, at: u64) {
@@ -417,8 +441,9 @@ impl Engine {
             self.exchanges[ex as usize].notes.response_fields.append(b"x-pygate-cost", cost.as_bytes());
         }
         self.begin_call_answer(ex, head, exact(&out));
-        self.call_out(ex, &out);
-        self.finish_call(ex);
+        if self.call_out(ex, &out) {
+            self.finish_call(ex);
+        }
     }
 
     /// What the call cost, in USD, where the route tells it; `unknown` where something of it has no price.
@@ -449,26 +474,28 @@ impl Engine {
         let blames = error.kind.blames_credential();
         let helps = error.kind.fails_over() || blames || matches!(status, 408 | 409 | 429 | 500..=599);
         exchange.status = status;
+        let number = call.model;
         self.finish_upstream(ex);
-        if helps && self.may_try_another(ex) {
-            if error.kind == Kind::ContextLength {
-                // Nothing is wrong with the target.
-                self.land(ex);
-                self.meter.add(crate::observe::Counter::Retries, 1);
-                return self.next_target(ex);
+        let model = &revision.ai.models[number as usize];
+        if let Some(target) = target.map(|t| &model.targets[t as usize]) {
+            let provider = &revision.ai.providers[target.provider as usize];
+            let credential = credential.and_then(|c| provider.credentials.get(c as usize));
+            match credential.filter(|_| blames && provider.credentials.len() > 1) {
+                Some(credential) => self.targets.failed(credential.key, asked, self.now.mono),
+                // Nothing is wrong with the target where the call is at fault.
+                None if matches!(error.kind, Kind::ContextLength | Kind::Conflict) => {}
+                None if helps => self.targets.failed(target.key, asked, self.now.mono),
+                None => {}
             }
-            let Some(target) = target else { return };
-            let model = &revision.ai.models[self.exchanges[ex as usize].llm.as_deref().map_or(0, |c| c.model) as usize];
-            let provider = &revision.ai.providers[model.targets[target as usize].provider as usize];
-            let several = provider.credentials.len() > 1;
-            if let Some(credential) =
-                credential.and_then(|c| provider.credentials.get(c as usize)).filter(|_| blames && several)
-            {
-                self.targets.failed(credential.key, asked, self.now.mono);
-            }
-            return self.target_failed(ex, Code::ProviderRefused, asked);
+        }
+        if helps && blames && self.another_credential(ex) {
+            return;
         }
         self.land(ex);
+        if helps && self.may_try_another(ex) {
+            self.meter.add(crate::observe::Counter::Retries, 1);
+            return self.next_target(ex);
+        }
         if matches!(error.kind, Kind::Unauthenticated | Kind::Forbidden) {
             // The client's own key was good: what is refused is the gateway's.
             return self.refuse(ex, Code::ProviderRefused, None);
@@ -476,6 +503,11 @@ impl Engine {
         let mut answer = Answer { status, ..Answer::default() };
         if status == 404 {
             return self.refuse(ex, Code::ModelNotFound, Some("the provider does not know the target's model"));
+        }
+        let mut error = error;
+        if !matches!(error.kind, Kind::BadRequest | Kind::ContextLength | Kind::ContentFilter | Kind::TooLarge) {
+            // What it says of accounts and machines is not the client's business.
+            error = Error::new(error.kind, format!("the provider answered {status}"));
         }
         error.write(dialect, Some(&identity::text(&self.exchanges[ex as usize].id)), &mut answer.body);
         answer.fields.append(b"content-type", b"application/json");
@@ -502,16 +534,21 @@ impl Engine {
         let Some(call) = exchange.llm.as_deref_mut() else { return false };
         let client = call.dialect;
         let Answering::Stream(streaming) = &mut call.answering else { return false };
+        if client == Dialect::Bedrock && matches!(streaming.through, Through::Bytes) {
+            // A frame may have gone out in half: only a cut connection says so.
+            return false;
+        }
         let mut out = Vec::new();
         let error = super::error_of(code, code.title());
         streaming.finish(true, at, &error, client, &id, &mut out);
         exchange.truncated = true;
         self.end_attempt(ex, 0, Some(code));
         self.drop_upstream(ex);
-        self.call_out(ex, &out);
-        self.exchanges[ex as usize].code = Some(code);
-        self.trailers.clear();
-        self.end_answer(ex);
+        if self.call_out(ex, &out) {
+            self.exchanges[ex as usize].code = Some(code);
+            self.trailers.clear();
+            self.end_answer(ex);
+        }
         true
     }
 

@@ -2,11 +2,12 @@
 
 use super::super::connection::Stage;
 use super::super::Engine;
-use super::{exact, Answering};
+use super::exact;
 use crate::ai::plan::TargetPlan;
 use crate::ai::provider::{ProviderPlan, Sent};
-use crate::config::{Durability, LossUse};
+use crate::config::{Durability, LossUse, ProviderKind};
 use crate::error::Code;
+use crate::llm::json;
 use crate::llm::request::{set_max_output, Call as Kinds, Changes};
 use crate::llm::translate::{self, Options, Refused};
 use crate::llm::Dialect;
@@ -34,7 +35,7 @@ impl Engine {
         call.target = Some(number);
         call.credential = credential.map(|at| at as u16);
         call.speaks = if call.kind == Kinds::Chat { provider.dialect(call.dialect) } else { call.dialect };
-        call.answering = Answering::None;
+        call.give_up_attempt();
         call.losses.clear();
         call.copy.clear();
         exchange.service = Some(provider.service);
@@ -49,10 +50,11 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(route) = exchange.route else { return };
         let Some(call) = exchange.llm.as_deref_mut() else { return };
+        let first = call.next == 1 && exchange.attempts == 0;
         call.attempt_begun = self.now.mono;
         call.flying = true;
         self.targets.begun(target.key, call.prompt);
-        if call.next == 1 && revision.routes[route as usize].audit.durability == Durability::Call {
+        if first && revision.routes[route as usize].audit.durability == Durability::Call {
             exchange.stage = Stage::AwaitIntent;
             let serial = exchange.serial;
             return self.await_record(ex, serial);
@@ -83,6 +85,11 @@ impl Engine {
                 }
                 Err(refused) => {
                     let code = match refused {
+                        // Another target may be able to say it.
+                        Refused::Lossy(_) if self.may_try_another(ex) => {
+                            self.next_target(ex);
+                            return false;
+                        }
                         Refused::Lossy(_) => Code::TranslationLoss,
                         _ => Code::BadCall,
                     };
@@ -100,11 +107,20 @@ impl Engine {
             call.peek.rewrite(&call.body, changes, &mut body);
         } else {
             body.extend_from_slice(&call.body);
+            if matches!(super::named_in(&call.body), Ok(Some(_))) {
+                let mut name = Vec::new();
+                json::write_string(&mut name, &target.model);
+                // It was read before: what could fail is found there.
+                let _ = json::edit::set(&mut body, &["model".into()], &name);
+            }
         }
-        if let Some(limit) = limit.filter(|_| call.kind == Kinds::Chat) {
+        let limited = matches!(call.kind, Kinds::Chat | Kinds::Completions);
+        if let Some(limit) = limit.filter(|_| limited) {
             if call.peek.max_output.is_none_or(|asked| asked > limit) {
                 // The body was read before: what could fail is found there.
-                let _ = set_max_output(call.speaks, &mut body, limit, false);
+                let newer =
+                    matches!(provider.kind, ProviderKind::OpenAi | ProviderKind::Azure) && call.kind == Kinds::Chat;
+                let _ = set_max_output(call.speaks, &mut body, limit, !newer);
             }
         }
         let path = provider.target(call.speaks, call.kind, &target.model, call.stream, &call.own);
@@ -114,8 +130,12 @@ impl Engine {
             self.refuse(ex, Code::NoTarget, Some("the target's address cannot be written"));
             return false;
         }
-        std::mem::swap(&mut head.fields, &mut self.refused_head.fields);
-        head.fields.clear();
+        if head.upgrade {
+            head.fields.retain(|known, name, _| known == Known::Upgrade || name.starts_with(b"sec-websocket-"));
+            head.fields.remove(b"sec-websocket-protocol");
+        } else {
+            head.fields.clear();
+        }
         for (known, name, value) in call.fields.iter() {
             let foreign = name.starts_with(b"anthropic-") && call.speaks != Dialect::Anthropic
                 || name.starts_with(b"openai-") && provider.dialect(Dialect::OpenAiChat) != Dialect::OpenAiChat;
@@ -156,7 +176,6 @@ impl Engine {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
         let Some(call) = exchange.llm.as_deref_mut() else { return };
-        call.answering = Answering::None;
         exchange.judged = None;
         let model = &revision.ai.models[call.model as usize];
         if let Some(target) = call.target {
@@ -182,7 +201,29 @@ impl Engine {
     /// Whether a stream's first token is waited for.
     pub(in super::super) fn awaits_first_token(&self, ex: u32) -> bool {
         let exchange = &self.exchanges[ex as usize];
-        exchange.llm.as_ref().is_some_and(|call| call.stream) && !exchange.answer_begun
+        exchange.llm.is_some() && !exchange.answer_begun && exchange.judged.is_none()
+    }
+
+    /// The credential failed rather than the target: the same target with another one, if there is one that does not
+    /// rest.
+    pub(super) fn another_credential(&mut self, ex: u32) -> bool {
+        let exchange = &mut self.exchanges[ex as usize];
+        let (Some(revision), Some(call)) = (exchange.revision.clone(), exchange.llm.as_deref_mut()) else {
+            return false;
+        };
+        let Some(target) = call.target else { return false };
+        let provider = revision.ai.models[call.model as usize].targets[target as usize].provider;
+        let provider = &revision.ai.providers[provider as usize];
+        let most = provider.credentials.len().min(8) as u8;
+        let rested = provider.credentials.iter().any(|c| !self.targets.rests(c.key, self.now.mono));
+        if exchange.orphan || exchange.answer_begun || !rested || exchange.attempts >= most {
+            return false;
+        }
+        call.next = call.next.saturating_sub(1);
+        self.land(ex);
+        self.meter.add(Counter::Retries, 1);
+        self.next_target(ex);
+        true
     }
 
     /// Whether there is another target for this call.
@@ -207,8 +248,10 @@ impl Engine {
     pub(in super::super) fn call_sent(&mut self, ex: u32) {
         let exchange = &self.exchanges[ex as usize];
         let (Some(revision), Some(call)) = (&exchange.revision, &exchange.llm) else { return };
-        let wait = revision.ai.models[call.model as usize].first_token_timeout;
-        if let Some(wait) = wait.filter(|_| call.stream) {
+        if call.stream {
+            // Comments and pings are signs of life, not of an answer.
+            let own = revision.ai.models[call.model as usize].first_token_timeout;
+            let wait = own.unwrap_or_else(|| self.first_byte_timeout(ex));
             self.step_deadline(ex, wait);
         }
     }

@@ -1,5 +1,6 @@
 //! Answers that are given again: when one is looked for, kept, and told.
 
+use super::super::connection::Stage;
 use super::super::Engine;
 use crate::ai::cache::{Kept, Question, MAX_ANSWER};
 use crate::llm::request::Call as Kinds;
@@ -18,8 +19,10 @@ impl Engine {
             return false;
         }
         let key = call.key.as_deref();
+        // Without keys whoever a policy took the caller for.
+        let other = exchange.notes.identity.as_deref().unwrap_or("");
         let question = Question {
-            tenant: key.map_or("", |key| if key.team.is_empty() { &key.id } else { &key.team }),
+            tenant: key.map_or(other, |key| if key.team.is_empty() { &key.id } else { &key.team }),
             route: &plan.name,
             model: &call.asked,
             dialect: call.dialect.name(),
@@ -34,14 +37,16 @@ impl Engine {
         let body = kept.body.clone();
         call.cached = true;
         call.cache = None;
+        exchange.stage = Stage::Answering;
         let length = BodyLength::Exact(body.len() as u64);
         self.write_intent(ex);
         self.response = ResponseHead { status: 200, fields, length, ..ResponseHead::default() };
         if !self.judges_response(ex) {
             self.start_answer(ex, length, None);
         }
-        self.call_out(ex, &body);
-        self.finish_call(ex);
+        if self.call_out(ex, &body) {
+            self.finish_call(ex);
+        }
         true
     }
 

@@ -15,6 +15,7 @@
 mod answer;
 mod attempt;
 mod cached;
+mod guarded;
 mod settle;
 
 pub use answer::Answering;
@@ -28,6 +29,7 @@ use crate::config::{KeyUse, OverBudget};
 use crate::error::Code;
 use crate::limit::budget::{self, Counter as Budget};
 use crate::llm::error::{Error, Kind};
+use crate::llm::json::Fault;
 use crate::llm::request::{operation, Call as Kinds, Peek};
 use crate::llm::{Dialect, Usage};
 use crate::message::{form_decoded, BodyLength, Fields, Known, Method};
@@ -38,6 +40,9 @@ use std::sync::Arc;
 
 /// Output tokens a call that names no limit is taken to need.
 const USUAL_OUTPUT: u64 = 1024;
+
+/// No model answers with more tokens.
+const MOST_OUTPUT: u64 = 1 << 30;
 
 /// Longest key looked at.
 const MAX_KEY: usize = 1024;
@@ -85,6 +90,10 @@ pub struct Call {
     copy: Vec<u8>,
     cached: bool,
     pub answering: Answering,
+    /// What the provider of the attempt answered with; 0: nothing yet.
+    status: u16,
+    /// What attempts that were given up had used.
+    spent: Usage,
     attempt_begun: Instant,
     first_token: Option<Instant>,
     pub settled: Option<Settled>,
@@ -93,10 +102,7 @@ pub struct Call {
 /// Fields of a client that go to providers.
 fn goes_on(known: Known, name: &[u8]) -> bool {
     matches!(known, Known::ContentType | Known::UserAgent)
-        || matches!(
-            name,
-            b"anthropic-version" | b"anthropic-beta" | b"openai-beta" | b"idempotency-key" | b"x-goog-api-client"
-        )
+        || matches!(name, b"anthropic-version" | b"anthropic-beta" | b"openai-beta" | b"x-goog-api-client")
         || name.starts_with(b"x-stainless-")
 }
 
@@ -171,17 +177,23 @@ impl Engine {
             copy: Vec::new(),
             cached: false,
             answering: Answering::None,
+            status: 0,
+            spent: Usage { complete: true, ..Usage::default() },
             attempt_begun: self.now.mono,
             first_token: None,
             settled: None,
         }));
+        if !plan.calls.contains(&kind) {
+            let detail = format!("`{}` calls are not served here", kind.name());
+            self.refuse(ex, Code::NoRoute, Some(&detail));
+            return false;
+        }
         if kind == Kinds::Models {
             let google = google || path.contains("/v1beta");
             self.list_models(ex, google);
             return false;
         }
-        let posts = matches!(kind, Kinds::Chat | Kinds::CountTokens | Kinds::Embeddings | Kinds::Completions);
-        if posts && self.exchanges[ex as usize].head.method != Method::Post {
+        if kind.has_peek() && self.exchanges[ex as usize].head.method != Method::Post {
             let exchange = &mut self.exchanges[ex as usize];
             exchange.notes.response_fields.append(b"allow", b"POST");
             self.refuse(ex, Code::MethodNotAllowed, None);
@@ -334,9 +346,16 @@ impl Engine {
         if call.kind.has_peek() {
             return String::new();
         }
-        let may = |number: u32| plan.serves(number);
+        if let Ok(Some(model)) = named_in(&call.body) {
+            return model;
+        }
+        let key = call.key.clone();
+        let may = |number: u32| {
+            plan.serves(number) && key.as_ref().is_none_or(|key| key.may(&revision.ai.models[number as usize].name))
+        };
         let mut names = revision.ai.names(may);
-        names.next().map(str::to_owned).unwrap_or_default()
+        // The only one there is for this caller.
+        names.next().filter(|_| names.next().is_none()).map(str::to_owned).unwrap_or_default()
     }
 
     /// Holds what the call may cost of every limit of its key; false: one of them does not allow it.
@@ -347,7 +366,7 @@ impl Engine {
         let Some(call) = exchange.llm.as_deref_mut() else { return false };
         let Some(key) = call.key.clone() else { return true };
         let output = if call.kind == Kinds::Chat || call.kind == Kinds::Completions {
-            let asked = call.peek.max_output.unwrap_or(USUAL_OUTPUT).min(most_output.unwrap_or(u64::MAX));
+            let asked = call.peek.max_output.unwrap_or(USUAL_OUTPUT).min(most_output.unwrap_or(MOST_OUTPUT));
             asked.saturating_mul(call.peek.choices)
         } else {
             0
@@ -355,7 +374,14 @@ impl Engine {
         let usage = Usage { input: call.prompt, output, complete: true, ..Usage::default() };
         let model = &revision.ai.models[call.model as usize];
         let prices = call.order.iter().filter_map(|t| model.targets[*t as usize].prices.as_ref());
-        let pico = prices.filter_map(|prices| prices.cost(&usage)).map(|cost| cost.pico()).max().unwrap_or(0);
+        let pico = prices.filter_map(|prices| prices.cost(&usage)).map(|cost| cost.pico()).max();
+        let in_money = key.limits.iter().any(|limit| limit.kind == Counted::NanoUsd);
+        if in_money && pico.is_none() && answer::is_measured(call.kind) {
+            let detail =
+                "your budget is in money, and what this call may cost is not known: the model has no price here";
+            return self.refuse_budget(ex, over, detail, None);
+        }
+        let pico = pico.unwrap_or(0);
         for limit in &key.limits {
             let amount = match limit.kind {
                 Counted::Requests => 1,
@@ -384,19 +410,31 @@ impl Engine {
                         limit.window.name(),
                         end - unix
                     );
-                    let wait = (end - unix).to_string();
-                    let exchange = &mut self.exchanges[ex as usize];
-                    exchange.notes.response_fields.append(b"retry-after", wait.as_bytes());
-                    let code = match over {
-                        OverBudget::TooManyRequests => Code::BudgetExceeded,
-                        OverBudget::PaymentRequired => Code::BudgetSpent,
-                    };
-                    self.refuse(ex, code, Some(&detail));
-                    return false;
+                    return self.refuse_budget(ex, over, &detail, Some(end - unix));
                 }
             }
         }
         true
+    }
+
+    /// Refuses a call because of a budget; what it held of others is given back. Always false.
+    fn refuse_budget(&mut self, ex: u32, over: OverBudget, detail: &str, wait: Option<u64>) -> bool {
+        let unix = self.now.wall_ns / 1_000_000_000;
+        let exchange = &mut self.exchanges[ex as usize];
+        if let Some(call) = exchange.llm.as_deref_mut() {
+            for held in call.held.drain(..) {
+                budget::settle(&self.shared, held.budget, held.amount, 0, unix);
+            }
+        }
+        if let Some(wait) = wait {
+            exchange.notes.response_fields.append(b"retry-after", wait.to_string().as_bytes());
+        }
+        let code = match over {
+            OverBudget::TooManyRequests => Code::BudgetExceeded,
+            OverBudget::PaymentRequired => Code::BudgetSpent,
+        };
+        self.refuse(ex, code, Some(detail));
+        false
     }
 
     /// The models the caller may ask for.
@@ -484,6 +522,42 @@ pub(super) fn error_of(code: Code, message: impl Into<String>) -> Error {
 
 fn most_output(route: Option<u64>, key: Option<&Key>) -> Option<u64> {
     [route, key.and_then(|key| key.max_output)].into_iter().flatten().min()
+}
+
+impl Call {
+    /// The attempt is over and another may follow: what it used is kept.
+    fn give_up_attempt(&mut self) {
+        let answering = std::mem::take(&mut self.answering);
+        if let Some(meter) = answering.meter().filter(|_| (200..300).contains(&self.status)) {
+            self.spent = sum(self.spent, meter.settle(self.prompt));
+        }
+        self.status = 0;
+    }
+}
+
+/// Both together.
+fn sum(a: Usage, b: Usage) -> Usage {
+    Usage {
+        input: a.input.saturating_add(b.input),
+        output: a.output.saturating_add(b.output),
+        cached_read: a.cached_read.saturating_add(b.cached_read),
+        cached_write: a.cached_write.saturating_add(b.cached_write),
+        reasoning: a.reasoning.saturating_add(b.reasoning),
+        audio_input: a.audio_input.saturating_add(b.audio_input),
+        audio_output: a.audio_output.saturating_add(b.audio_output),
+        image: a.image.saturating_add(b.image),
+        complete: a.complete && b.complete,
+    }
+}
+
+/// The model that a body names in JSON.
+fn named_in(body: &[u8]) -> Result<Option<String>, Fault> {
+    if body.first() != Some(&b'{') {
+        return Ok(None);
+    }
+    let members = crate::llm::json::members(body, &["model"])?;
+    let model = members.iter().find(|member| member.name.is("model"));
+    Ok(model.and_then(|member| serde_json::from_slice(body.get(member.value.clone())?).ok()))
 }
 
 /// What follows the version in a path.

@@ -1,7 +1,7 @@
 //! What a call came to: usage, money, budgets, and its part of the record.
 
 use super::super::Engine;
-use super::answer::is_measured;
+use super::answer::{is_measured, Answering};
 use crate::ai::keys::Kind as Counted;
 use crate::error::Code;
 use crate::limit::budget;
@@ -41,19 +41,24 @@ impl Engine {
         let target = call.target.and_then(|t| model.and_then(|m| m.targets.get(t as usize)));
         let meter = call.answering.meter();
         let good = status == 0 || (200..300).contains(&status);
+        // What the provider did counts, whatever the client was told of it.
+        let did = (200..300).contains(&call.status);
         let mut usage = match meter {
             _ if !is_measured(call.kind) || !asked_provider => Usage { complete: true, ..Usage::default() },
-            Some(meter) if good => meter.settle(call.prompt),
+            Some(meter) if did => meter.settle(call.prompt),
             // The provider had the prompt, and the client did not wait for its answer.
             None if orphan => Usage { input: call.prompt, ..Usage::default() },
             _ => Usage { complete: true, ..Usage::default() },
         };
-        if let Some(meter) = meter.filter(|meter| meter.is_lost() && !usage.complete) {
-            let held = call.held.iter().filter(|h| h.kind == Counted::OutputTokens).map(|h| h.amount).max();
-            usage.output = usage.output.max(held.unwrap_or(0)).max(meter.spoken().tokens());
+        let whole = matches!(call.answering, Answering::Whole(_) | Answering::Gathered { .. });
+        if did && !usage.complete && (whole || meter.is_some_and(|meter| meter.is_lost())) {
+            // A whole answer tells its usage at its end only: about four bytes of what came are a token.
+            usage.output = usage.output.max(exchange.response_bytes / 4);
         }
+        let usage = super::sum(usage, call.spent);
         let cost = match target {
             None => Some(0),
+            Some(_) if did && !is_measured(call.kind) => None,
             Some(_) if usage.total() == 0 => Some(0),
             Some(target) => target.prices.as_ref().and_then(|prices| prices.cost(&usage)).map(|cost| cost.pico()),
         };
