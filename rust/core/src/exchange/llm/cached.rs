@@ -40,7 +40,7 @@ impl Engine {
         exchange.stage = Stage::Answering;
         let length = BodyLength::Exact(body.len() as u64);
         self.write_intent(ex);
-        self.response = ResponseHead { status: 200, fields, length, ..ResponseHead::default() };
+        self.response = ResponseHead { status: 200, fields, length };
         if !self.judges_response(ex) {
             self.start_answer(ex, length, None);
         }
