@@ -59,7 +59,8 @@ impl Engine {
         };
         for held in &call.held {
             let actual = match held.kind {
-                Counted::Requests => 1,
+                // A call that another limit refused is no request.
+                Counted::Requests => u64::from(target.is_some()),
                 Counted::InputTokens => usage.input,
                 Counted::OutputTokens => usage.output,
                 Counted::TotalTokens => usage.total(),
