@@ -166,7 +166,10 @@ impl Engine {
             settled: None,
         }));
         if kind == Kinds::Models {
-            self.list_models(ex, path.contains("/v1beta"));
+            // Google's client asks at `/v1`, too.
+            let has = |name: &[u8]| self.exchanges[ex as usize].head.fields.get(name).is_some();
+            let gemini = path.contains("/v1beta") || has(b"x-goog-api-key") || has(b"x-goog-api-client");
+            self.list_models(ex, gemini);
             return false;
         }
         let posts = matches!(kind, Kinds::Chat | Kinds::CountTokens | Kinds::Embeddings | Kinds::Completions);
