@@ -74,10 +74,12 @@ class AiGateway(Gateway):
     """Its control process, workers, audit log and store are real."""
 
     simulator: str = ""
+    more: str = ""
+    """Configuration after that of the models."""
 
     def write(self, extra: str = "") -> None:
         text = CONFIG.format(directory=self.directory, count=self.count, simulator=self.simulator)
-        self.config.write_text(text + extra)
+        self.config.write_text(text + self.more + extra)
 
     @property
     def url(self) -> str:
@@ -99,10 +101,10 @@ class AiGateway(Gateway):
 
 
 @contextmanager
-def behind(simulator: str, count: int = 2) -> Iterator[AiGateway]:
+def behind(simulator: str, count: int = 2, more: str = "") -> Iterator[AiGateway]:
     """A gateway that serves the models of the simulator at that address."""
     directory = Path(tempfile.mkdtemp(prefix="pygate-"))
-    gateway = AiGateway(directory, 0, count, simulator=simulator)
+    gateway = AiGateway(directory, 0, count, simulator=simulator, more=more)
     try:
         gateway.start({**SECRETS, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])})
         yield gateway

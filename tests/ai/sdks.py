@@ -79,7 +79,8 @@ def arguments() -> tuple[argparse.Namespace, list[str], list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m tests.ai.sdks",
         description="Clients that others wrote, feature by feature. Exit code 1: a feature does not work.",
-        epilog="examples:\n  python -m tests.ai.sdks --json sdks.json\n  python -m tests.ai.sdks --direct --only openai\n"
+        epilog="examples:\n  python -m tests.ai.sdks --json sdks.json\n"
+        "  python -m tests.ai.sdks --direct --only openai\n"
         "  python -m tests.ai.sdks --gateway http://127.0.0.1:8080"
         " --simulator http://127.0.0.1:9100 --key pg-… --only openai,anthropic --models fast,nova",
         formatter_class=argparse.RawDescriptionHelpFormatter,
