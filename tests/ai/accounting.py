@@ -45,13 +45,17 @@ KEYS = (
     ("gamma", "search", None),
     ("gamma", "chat", "input_tokens"),
 )
-#: Streams are slow enough to be left, and some break.
+#: Streams are slow enough to be left, and some break; others are complete, but come in an unusual form.
 FAULTS: tuple[dict[str, Any], ...] = (
     {"stream": True, "delay_delta": 1.0},
     {"provider": "openai", "stream": True, "every": 41, "cut_deltas": 7},
     {"provider": "anthropic", "stream": True, "every": 43, "error_after": 9},
     {"provider": "bedrock", "stream": True, "every": 47, "cut_deltas": 5, "cut_by": "reset"},
     {"provider": "gemini", "stream": False, "every": 53, "status": 400},
+    {"stream": True, "every": 19, "usage": "repeat"},
+    {"stream": True, "every": 23, "newline": "crlf", "comments": True},
+    {"every": 29, "write": 7},
+    {"stream": True, "every": 31, "multiline": True, "bom": True},
 )
 
 

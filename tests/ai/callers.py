@@ -214,27 +214,22 @@ class Line:
         got.complete = got.status == 200
 
     async def _events(self, asked: Asked, got: Got, pieces: AsyncIterator[bytes]) -> None:
-        held, told = b"", 0
-        async for piece in pieces:
-            *lines, held = (held + piece).split(b"\n")
-            for line in lines:
-                if not line.startswith(b"data:"):
-                    continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    got.complete = True
-                    continue
-                event = orjson.loads(data)
-                if "error" in event or event.get("type") in ("error", "response.failed"):
-                    got.refused = data.decode()
-                    continue
-                got.complete |= _ends(asked.dialect, event)
-                text = _piece(asked.dialect, event)
-                got.text += text
-                told += bool(text)
-                if asked.leave_after is not None and told >= asked.leave_after:
-                    got.left = True
-                    return
+        told = 0
+        async for data in _data(pieces):
+            if data == b"[DONE]":
+                got.complete = True
+                continue
+            event = orjson.loads(data)
+            if "error" in event or event.get("type") in ("error", "response.failed"):
+                got.refused = data.decode()
+                continue
+            got.complete |= _ends(asked.dialect, event)
+            text = _piece(asked.dialect, event)
+            got.text += text
+            told += bool(text)
+            if asked.leave_after is not None and told >= asked.leave_after:
+                got.left = True
+                return
 
     def close(self, rudely: bool = False) -> None:
         if self._streams is None:
@@ -249,6 +244,20 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while size := int(await reader.readline(), 16):
         yield (await reader.readexactly(size + 2))[:-2]
     await reader.readline()
+
+
+async def _data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The data of each event of a stream. A byte order mark is passed over."""
+    held, data = b"", []
+    async for piece in pieces:
+        *lines, held = (held + piece).split(b"\n")
+        for line in lines:
+            line = line.removesuffix(b"\r").removeprefix(b"\xef\xbb\xbf")
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                yield b"\n".join(data)
+                data = []
 
 
 async def _exactly(reader: asyncio.StreamReader, head: bytes) -> AsyncIterator[bytes]:
