@@ -21,11 +21,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pygate.cli.main import main
     from pygate.demo.show import Failed, Show
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        Show(style(sys.stdout)).run()
+        Show(main, style(sys.stdout)).run()
     except (Failed, OSError) as e:
         print(f"{style(sys.stderr).red('error')}: {e}", file=sys.stderr)
         return 1

@@ -92,5 +92,5 @@ def _anthropic(model: str, text: str, prompt: int) -> dict[str, Any]:
 def _gemini(text: str, prompt: int, last: bool = True) -> dict[str, Any]:
     usage = {"promptTokenCount": prompt, "candidatesTokenCount": TOKENS, "totalTokenCount": prompt + TOKENS}
     candidate: dict[str, Any] = {"index": 0, "content": {"role": "model", "parts": [{"text": text}]}}
-    finish = {"finishReason": "STOP"} if last else {}
-    return {"candidates": [candidate | finish], "modelVersion": "gemini-2.5-flash", "usageMetadata": usage}
+    candidate |= {"finishReason": "STOP"} if last else {}
+    return {"candidates": [candidate], "modelVersion": "gemini-2.5-flash", "usageMetadata": usage}

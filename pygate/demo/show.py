@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ name = "ai"
 match = {{ path = "/v1/**" }}
 llm = {{}}
 """
-PYGATE = [sys.executable, "-m", "pygate.cli.main"]
 PATIENCE = 30.0
 
 
@@ -49,8 +49,8 @@ class Failed(Exception):
 
 
 class Show:
-    def __init__(self, paint: Style) -> None:
-        self._paint = paint
+    def __init__(self, command: Callable[[list[str]], int], paint: Style) -> None:
+        self._command, self._paint = command, paint
         self._directory = Path(tempfile.mkdtemp(prefix="pygate-demo-"))
         self._admin = Address.parse(f"unix:{self._directory}/admin.sock")
         self._key, self._port, self._step = "", 0, 0
@@ -85,7 +85,7 @@ class Show:
     def _gateway(self, providers: str) -> Iterator[None]:
         self._title("A gateway before three providers, all of them simulated")
         (self._directory / "pygate.toml").write_text(CONFIG.format(directory=self._directory, url=providers))
-        command = [*PYGATE, "run", "--run-dir", f"{self._directory}/run"]
+        command = [sys.executable, "-m", "pygate.cli.main", "run", "--run-dir", f"{self._directory}/run"]
         with (self._directory / "log").open("wb") as log:
             # In a group of its own: Ctrl-C is for the demo, which then ends it.
             process = subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log, process_group=0)
@@ -100,7 +100,6 @@ class Show:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(20)
             process.kill()
-            process.wait()
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         """The port of the gateway, once it is ready."""
@@ -110,8 +109,7 @@ class Show:
                 if ask(self._admin, "GET", "/-/ready")[0] == 200:
                     return int(ask(self._admin, "GET", "/revision")[1]["listening"]["web"].rpartition(":")[2])
             time.sleep(0.05)
-        log = (self._directory / "log").read_text(errors="replace")
-        raise Failed(f"the gateway did not start:\n{log[-2000:]}")
+        raise Failed(f"the gateway did not start:\n{(self._directory / 'log').read_text()[-2000:]}")
 
     def _expect(self, provider: str, status: int, text: str) -> None:
         print(f"   {self._paint.bold(str(status))} {text}")
@@ -146,12 +144,14 @@ class Show:
         self._verb("usage", "--by", "model,provider")
 
     def _verb(self, *arguments: str) -> str:
+        """In this process, as one that is interrupted while it starts another may leave that behind."""
         print(self._paint.dim(f"   $ pygate {' '.join(arguments)}"), flush=True)
-        done = subprocess.run([*PYGATE, *arguments], cwd=self._directory, capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(done.stderr)
-        print("".join(f"   {line}".rstrip() + "\n" for line in done.stdout.splitlines()), end="")
-        return done.stdout
+        with redirect_stdout(io.StringIO()) as printed:
+            code = self._command([*arguments, "-c", f"{self._directory}/pygate.toml"])
+        print("".join(f"   {line}".rstrip() + "\n" for line in printed.getvalue().splitlines()), end="")
+        if code:
+            raise KeyboardInterrupt if code == 130 else Failed(f"`pygate {arguments[0]}` ended with {code}")
+        return printed.getvalue()
 
     def _chat(self, model: str, text: str) -> tuple[int, str]:
         """Status, and the answer's or error's text."""
