@@ -1,1 +1,1 @@
-"""The demo upstream: an echo API and a canned chat completion, in a process of its own."""
+"""Demonstrations: an echo upstream in a process of its own (`pygate run --demo`), and what `pygate demo` shows."""

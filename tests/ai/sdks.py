@@ -1,8 +1,9 @@
 """`python -m tests.ai.sdks`: clients that others wrote, feature by feature, with models of every provider.
 
+- Without arguments it starts a simulator of the providers, a gateway before it and makes a virtual key.
+- `--gateway URL` points all clients at a gateway that runs; its providers lie under `--simulator URL`, and it knows the
+  models `fast`, `claude`, `gemini`, `nova` and `embed`.
 - `--direct` points each client at the simulator of its own dialect's provider: what fails there is wrong in it.
-- `--gateway URL` points all of them at one address; the gateway's providers lie under `--simulator URL`, and it knows
-  the models `fast`, `claude`, `gemini`, `nova` and `embed`.
 
 Exit codes: 0 all features work, 1 one does not, 2 wrong arguments.
 """
@@ -15,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.ai import by_vercel, feature
+from tests.ai.behind import behind
 from tests.ai.feature import LABELS, NAMES, Found, Place, Suite
 from tests.providers.running import Simulator
 
@@ -43,9 +46,16 @@ def main() -> int:
     progress = Console(stderr=True)
     found: list[Found] = []
     began = time.monotonic()
-    with Simulator(url=args.simulator) as simulator:
+    with ExitStack() as stack:
+        simulator = stack.enter_context(Simulator(url=args.simulator))
         simulator.reset()
-        place = direct(simulator) if args.direct else behind(args, simulator)
+        if args.direct:
+            place = direct(simulator)
+        elif args.gateway:
+            place = at(args.gateway, args.key, simulator, args.settle)
+        else:
+            gateway = stack.enter_context(behind(simulator.url))
+            place = at(gateway.url, gateway.key("sdks")[1], simulator, args.settle)
         for name in wanted:
             progress.print(name, style="dim")
             found += run(name, place, labels)
@@ -69,13 +79,15 @@ def arguments() -> tuple[argparse.Namespace, list[str], list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m tests.ai.sdks",
         description="Clients that others wrote, feature by feature. Exit code 1: a feature does not work.",
-        epilog="examples:\n  python -m tests.ai.sdks --direct\n  python -m tests.ai.sdks --gateway http://127.0.0.1:8080"
+        epilog="examples:\n  python -m tests.ai.sdks --json sdks.json\n"
+        "  python -m tests.ai.sdks --direct --only openai\n"
+        "  python -m tests.ai.sdks --gateway http://127.0.0.1:8080"
         " --simulator http://127.0.0.1:9100 --key pg-… --only openai,anthropic --models fast,nova",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    where = parser.add_mutually_exclusive_group(required=True)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument("--direct", action="store_true", help="each client at the simulator of its own provider")
-    where.add_argument("--gateway", metavar="URL", help="all clients at this address")
+    where.add_argument("--gateway", metavar="URL", help="all clients at this gateway, which runs")
     parser.add_argument("--simulator", metavar="URL", help="a running simulator (needed with --gateway)")
     parser.add_argument("--key", default="", help="the virtual key that clients use with --gateway")
     parser.add_argument("--settle", type=float, default=0.0, metavar="SECONDS", help="to wait after each fault")
@@ -99,10 +111,10 @@ def direct(simulator: Simulator) -> Place:
     return Place(f"{url}/openai/v1", f"{url}/anthropic", f"{url}/gemini", keys, NAMES, simulator, True)
 
 
-def behind(args: argparse.Namespace, simulator: Simulator) -> Place:
-    root = args.gateway.rstrip("/")
-    keys = dict.fromkeys(("openai", "anthropic", "gemini"), args.key)
-    return Place(f"{root}/v1", root, root, keys, {name: name for name in NAMES}, simulator, False, args.settle)
+def at(url: str, key: str, simulator: Simulator, settle: float) -> Place:
+    root = url.rstrip("/")
+    keys = dict.fromkeys(("openai", "anthropic", "gemini"), key)
+    return Place(f"{root}/v1", root, root, keys, {name: name for name in NAMES}, simulator, False, settle)
 
 
 def run(name: str, place: Place, labels: list[str]) -> Iterator[Found]:

@@ -15,7 +15,7 @@ from tests.providers.running import ROOT, Simulator
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.ai.sdks", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=380)
 
 
 @pytest.mark.timeout(300)
@@ -25,6 +25,15 @@ def test_every_client_works_with_its_own_provider(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("sdks=ok clients=10 features=23 passed=")
     assert " failed=0 " in done.stdout.splitlines()[-1]
     assert json.loads((tmp_path / "told.json").read_text())["summary"]["failed"] == 0
+
+
+@pytest.mark.timeout(400)
+def test_every_client_works_with_every_provider_behind_a_gateway(tmp_path: Path) -> None:
+    done = run("--json", str(tmp_path / "told.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("sdks=ok clients=10 features=23 passed=")
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["summary"]["failed"] == 0 and told["summary"]["passed"] > 480
 
 
 @pytest.mark.timeout(120)

@@ -46,6 +46,8 @@ class Entry:
     """From then to the end, or until it was noticed that the client had gone."""
     connection: int = 0
     target: str = ""
+    agent: str = ""
+    """What the client calls itself."""
 
     def ms(self) -> float:
         return round((time.time() - self.started) * 1000, 3)

@@ -50,6 +50,7 @@ class Service:
         self.calls += 1
         call = Call(PROVIDERS[name], request, "", "", "", self.calls, self.memory, base=base, now=int(time.time()))
         entry = Entry(self.calls, name, connection=connection.number, target=request.target)
+        entry.agent = request.header("user-agent") or ""
         call.key = entry.key = key_of(call.provider, call)
         self.ledger.begin(entry, request.headers, request.body)
         try:

@@ -74,6 +74,14 @@ impl Answering {
 }
 
 impl Streaming {
+    /// The client was told that its stream broke.
+    pub fn is_broken(&self) -> bool {
+        match &self.through {
+            Through::Events(_, stream) | Through::Frames(_, stream) => stream.state() == translate::End::Broken,
+            _ => false,
+        }
+    }
+
     /// Takes bytes of the provider, appends those for the client. False: they cannot be understood.
     fn feed(&mut self, bytes: &[u8], at: u64, out: &mut Vec<u8>) -> bool {
         let mut rest = bytes;
@@ -148,9 +156,9 @@ impl Streaming {
                 if let Some(event) = last {
                     stream.event(event.name, event.data, out);
                 }
-                stream.end(cut, out);
+                stream.end(broken, out);
             }
-            Through::Frames(_, stream) => stream.end(cut, out),
+            Through::Frames(_, stream) => stream.end(broken, out),
         }
     }
 }

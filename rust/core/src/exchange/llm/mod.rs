@@ -150,7 +150,8 @@ impl Engine {
             }
         }
         // Google's and OpenAI's lists of models have the same path.
-        let google = exchange.head.fields.get(b"x-goog-api-key").is_some();
+        let google =
+            exchange.head.fields.get(b"x-goog-api-key").or(exchange.head.fields.get(b"x-goog-api-client")).is_some();
         let target = String::from_utf8_lossy(exchange.head.target.as_bytes()).into_owned();
         exchange.llm = Some(Box::new(Call {
             dialect,

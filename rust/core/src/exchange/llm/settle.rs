@@ -64,7 +64,8 @@ impl Engine {
         };
         for held in &call.held {
             let actual = match held.kind {
-                Counted::Requests => 1,
+                // A call that another limit refused is no request.
+                Counted::Requests => u64::from(target.is_some()),
                 Counted::InputTokens => usage.input,
                 Counted::OutputTokens => usage.output,
                 Counted::TotalTokens => usage.total(),
@@ -73,8 +74,10 @@ impl Engine {
             };
             budget::settle(&self.shared, held.budget, held.amount, actual, unix);
         }
+        let broken = matches!(&call.answering, Answering::Stream(streaming) if streaming.is_broken());
         let end = match meter.map(|meter| meter.ending()) {
             _ if orphan => "client",
+            _ if broken => "cut",
             Some(Ending::Failed) => "error",
             Some(Ending::Open) if truncated => "cut",
             _ if truncated => "cut",

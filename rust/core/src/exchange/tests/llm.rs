@@ -333,7 +333,7 @@ fn budgets_are_held_before_and_settled_after_whatever_happens() {
         budget::used(&world.shared, budget::Counter { key, begin, end })
     };
     use crate::ai::keys::Kind;
-    let mut world = keyed(json!([limit("total_tokens", 1500), limit("requests", 9), limit("nano_usd", 1_000_000_000)]));
+    let mut world = keyed(json!([limit("requests", 9), limit("total_tokens", 1500), limit("nano_usd", 1_000_000_000)]));
     let client = ask(&mut world, "solo", false);
     let up = world.connected();
     assert!(used(&world, Kind::TotalTokens) > 1024);
@@ -359,6 +359,7 @@ fn budgets_are_held_before_and_settled_after_whatever_happens() {
     assert_eq!(used(&world, Kind::TotalTokens), after, "a failed call costs no tokens");
     let settled: u64 = world.calls.iter().map(|c| c["input"].as_u64().unwrap() + c["output"].as_u64().unwrap()).sum();
     assert_eq!(settled, after, "the counter is the sum of the records");
+    assert_eq!(used(&world, Kind::Requests), 3, "the one that was refused is none");
     world.assert_at_rest();
 }
 
