@@ -133,6 +133,7 @@ fn route(host: usize, path: usize) -> Route {
         priority: 0,
         entrypoints: Vec::new(),
         policies: Vec::new(),
+        llm: None,
         service: Some("origin".into()),
         guard: Default::default(),
         audit: Default::default(),

@@ -57,6 +57,8 @@ pub struct RoutePlan {
     pub tools: bool,
     pub over_budget: OverBudget,
     pub cost_header: bool,
+    /// How long answers are kept, and within how many bytes.
+    pub cache: Option<(Duration, usize)>,
 }
 
 impl Plan {
@@ -168,6 +170,7 @@ impl Plan {
             tools: config.tools,
             over_budget: config.over_budget,
             cost_header: config.cost_header,
+            cache: config.cache.as_ref().map(|c| (c.ttl.0, usize::try_from(c.max_bytes.0).unwrap_or(usize::MAX))),
         })
     }
 

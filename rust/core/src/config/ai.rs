@@ -207,6 +207,8 @@ pub struct RouteLlm {
     pub tools: bool,
     /// Answer for a budget that is used up: 429, or 402.
     pub over_budget: OverBudget,
+    /// Keep answers and give them again to the same question of the same tenant (team, else key); absent: no.
+    pub cache: Option<AnswerCache>,
     /// Put what the call cost into the field `x-pygate-cost` (of whole answers; a stream's is known at its end).
     pub cost_header: bool,
 }
@@ -222,8 +224,25 @@ impl Default for RouteLlm {
             max_output_tokens: None,
             tools: true,
             over_budget: OverBudget::TooManyRequests,
+            cache: None,
             cost_header: false,
         }
+    }
+}
+
+/// How answers are kept: in each worker's memory, whole and streamed ones apart, only what ended cleanly.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnswerCache {
+    /// How long an answer is given again.
+    pub ttl: Duration,
+    /// Bytes of all answers kept by one worker; the least recently used go first. An answer has at most 1 MiB.
+    pub max_bytes: Size,
+}
+
+impl Default for AnswerCache {
+    fn default() -> Self {
+        AnswerCache { ttl: Duration::secs(300), max_bytes: Size(64 << 20) }
     }
 }
 

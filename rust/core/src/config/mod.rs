@@ -11,8 +11,8 @@ mod tls;
 mod units;
 
 pub use ai::{
-    Ai, Capability, KeyUse, LossUse, ModelStrategy, OverBudget, Provider, ProviderKind, RouteLlm, Store, Target,
-    TargetTable, VirtualModel, When,
+    Ai, AnswerCache, Capability, KeyUse, LossUse, ModelStrategy, OverBudget, Provider, ProviderKind, RouteLlm, Store,
+    Target, TargetTable, VirtualModel, When,
 };
 pub use protocol::{EntrypointProtocol, Http2, Underscores, UpstreamProtocol, WebSocket};
 pub use tcp::{ProxyProtocol, TcpMatch, TcpRoute, TcpTls};

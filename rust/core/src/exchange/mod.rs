@@ -153,6 +153,8 @@ pub struct Engine {
     keys: Arc<crate::ai::KeyTable>,
     /// How targets of models fared.
     targets: crate::ai::Targets,
+    /// Answers of models.
+    answers: crate::ai::cache::Cache,
     /// What a stream is translated into.
     translated: Vec<u8>,
     /// Every revision that may still serve a request.
@@ -219,6 +221,7 @@ impl Engine {
             last_count: Instant(0),
             keys: Arc::default(),
             targets: crate::ai::Targets::default(),
+            answers: crate::ai::cache::Cache::default(),
             translated: Vec::new(),
             published: vec![Arc::downgrade(&revision)],
             shared,

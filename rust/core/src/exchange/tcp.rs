@@ -84,6 +84,7 @@ impl Engine {
             return self.end_bytes(ex, Code::NoRoute);
         };
         let plan = &revision.routes[route as usize];
+        exchange.service = plan.service;
         if self.ledger.broken && plan.audit.fail == crate::config::Fail::Closed {
             return self.end_bytes(ex, Code::AuditFailed);
         }

@@ -75,7 +75,10 @@ impl Status {
     /// the status that says it.
     pub fn from_code(code: Code) -> Status {
         match code {
-            Code::BadRequest => Status::InvalidArgument,
+            Code::BadRequest | Code::BadCall | Code::PromptTooLong | Code::TranslationLoss => Status::InvalidArgument,
+            Code::ModelNotFound | Code::NoTarget => Status::NotFound,
+            Code::BudgetExceeded | Code::BudgetSpent => Status::ResourceExhausted,
+            Code::ProviderRefused => Status::Unavailable,
             Code::RequestTimeout | Code::UpstreamTimeout => Status::DeadlineExceeded,
             Code::HeadTooLarge | Code::BodyTooLarge | Code::UpstreamTooLarge => Status::ResourceExhausted,
             Code::RateLimited | Code::ConcurrencyLimited => Status::ResourceExhausted,

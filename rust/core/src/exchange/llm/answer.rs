@@ -160,7 +160,6 @@ fn is_usage_alone(data: &[u8]) -> bool {
 impl Engine {
     /// A provider's final head is in `self.response`.
     pub(in super::super) fn call_head(&mut self, ex: u32) {
-        let micros = self.call_micros(ex);
         let head = std::mem::take(&mut self.response);
         let exchange = &mut self.exchanges[ex as usize];
         let Some(call) = exchange.llm.as_deref_mut() else { return };
@@ -170,6 +169,9 @@ impl Engine {
         let good = (200..300).contains(&head.status);
         let encoded = head.fields.has(Known::ContentEncoding);
         let translates = call.speaks != call.dialect;
+        let plan = exchange.revision.as_ref().zip(exchange.route).map(|(rev, r)| &rev.routes[r as usize]);
+        // What it cost is known at its end, and stands in its head.
+        let priced = plan.and_then(|p| p.llm.as_ref()).is_some_and(|llm| llm.cost_header) && is_measured(call.kind);
         if encoded && (streams || translates || !good) {
             return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
         }
@@ -197,10 +199,10 @@ impl Engine {
             return;
         }
         let meter = Box::new(Meter::whole(call.speaks, MAX_WHOLE));
-        if good && !translates {
+        if good && !(translates || (priced && !encoded)) {
             call.answering = Answering::Whole(meter);
             let length = head.length;
-            self.begin_call_answer(ex, head, length, micros);
+            self.begin_call_answer(ex, head, length);
             return;
         }
         call.answering = Answering::Gathered { head: Box::new(head), body: Vec::new(), meter };
@@ -249,7 +251,7 @@ impl Engine {
                 return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain);
             }
             std::mem::swap(&mut out, &mut streaming.pending);
-            self.begin_stream(ex, at);
+            self.begin_stream(ex);
         }
         self.call_out(ex, &out);
         self.translated = out;
@@ -259,17 +261,17 @@ impl Engine {
     }
 
     /// The first token is here: the client is told that its stream begins.
-    fn begin_stream(&mut self, ex: u32, at: u64) {
+    fn begin_stream(&mut self, ex: u32) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(call) = exchange.llm.as_deref_mut() else { return };
         let Answering::Stream(streaming) = &mut call.answering else { return };
         let Some(mut head) = streaming.head.take() else { return };
         head.fields.set_known(Known::ContentType, call.dialect.stream_type().as_bytes());
-        self.begin_call_answer(ex, head, BodyLength::Streamed, at);
+        self.begin_call_answer(ex, head, BodyLength::Streamed);
     }
 
     /// Starts the client's answer with what of the provider's head is the client's business.
-    fn begin_call_answer(&mut self, ex: u32, head: ResponseHead, length: BodyLength, _at: u64) {
+    fn begin_call_answer(&mut self, ex: u32, head: ResponseHead, length: BodyLength) {
         let exchange = &mut self.exchanges[ex as usize];
         let Some(revision) = exchange.revision.clone() else { return };
         let Some(call) = exchange.llm.as_deref_mut() else { return };
@@ -315,10 +317,11 @@ impl Engine {
     }
 
     /// Bytes for the client.
-    fn call_out(&mut self, ex: u32, bytes: &[u8]) {
+    pub(super) fn call_out(&mut self, ex: u32, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
+        self.copy_answer(ex, bytes);
         if self.exchanges[ex as usize].judged.is_some() {
             return self.judge_data(ex, bytes);
         }
@@ -347,7 +350,8 @@ impl Engine {
         }
     }
 
-    fn finish_call(&mut self, ex: u32) {
+    pub(super) fn finish_call(&mut self, ex: u32) {
+        self.keep_answer(ex);
         if self.exchanges[ex as usize].judged.is_some() {
             return self.response_judged(ex);
         }
@@ -375,7 +379,7 @@ impl Engine {
             let mut pending = std::mem::take(&mut streaming.pending);
             pending.append(&mut out);
             out = pending;
-            self.begin_stream(ex, at);
+            self.begin_stream(ex);
         }
         if broken {
             self.exchanges[ex as usize].truncated = true;
@@ -398,15 +402,38 @@ impl Engine {
             include_usage: true,
         };
         let mut out = Vec::new();
-        match translate::answer(call.speaks, call.dialect, body, &context, &mut out) {
-            Ok(losses) => call.losses.extend(losses.iter().map(|loss| loss.path.clone())),
-            Err(_) => return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain),
-        }
         let mut head = std::mem::take(&mut **head);
-        head.fields.set_known(Known::ContentType, b"application/json");
-        self.begin_call_answer(ex, head, exact(&out), at);
+        if call.speaks == call.dialect {
+            out = std::mem::take(body);
+        } else {
+            match translate::answer(call.speaks, call.dialect, body, &context, &mut out) {
+                Ok(losses) => call.losses.extend(losses.iter().map(|loss| loss.path.clone())),
+                Err(_) => return self.attempt_failed(ex, Code::BadUpstream, Failure::Plain),
+            }
+            head.fields.set_known(Known::ContentType, b"application/json");
+        }
+        let cost = self.call_cost(ex);
+        if let Some(cost) = cost {
+            self.exchanges[ex as usize].notes.response_fields.append(b"x-pygate-cost", cost.as_bytes());
+        }
+        self.begin_call_answer(ex, head, exact(&out));
         self.call_out(ex, &out);
         self.finish_call(ex);
+    }
+
+    /// What the call cost, in USD, where the route tells it; `unknown` where something of it has no price.
+    fn call_cost(&self, ex: u32) -> Option<String> {
+        let exchange = &self.exchanges[ex as usize];
+        let (revision, route) = exchange.revision.as_ref().zip(exchange.route)?;
+        revision.routes[route as usize].llm.as_ref().filter(|plan| plan.cost_header)?;
+        let call = exchange.llm.as_deref()?;
+        let target = &revision.ai.models[call.model as usize].targets[call.target? as usize];
+        let usage = call.answering.meter()?.settle(call.prompt);
+        let Some(cost) = target.prices.as_ref().and_then(|prices| prices.cost(&usage)) else {
+            return Some("unknown".into());
+        };
+        let nano = cost.pico().div_ceil(1000);
+        Some(format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000))
     }
 
     /// The provider answers with an error: the next target's chance, or the client's to hear.

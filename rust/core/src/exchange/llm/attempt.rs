@@ -36,6 +36,7 @@ impl Engine {
         call.speaks = if call.kind == Kinds::Chat { provider.dialect(call.dialect) } else { call.dialect };
         call.answering = Answering::None;
         call.losses.clear();
+        call.copy.clear();
         exchange.service = Some(provider.service);
         exchange.endpoint = None;
         exchange.tried.clear();

@@ -14,6 +14,7 @@
 
 mod answer;
 mod attempt;
+mod cached;
 mod settle;
 
 pub use answer::Answering;
@@ -79,6 +80,10 @@ pub struct Call {
     /// The request of the attempt was changed so that the stream tells usage, which the client did not ask for.
     hides_usage: bool,
     losses: Vec<String>,
+    /// What its answer is kept under, and what of the answer was told so far.
+    cache: Option<[u8; 32]>,
+    copy: Vec<u8>,
+    cached: bool,
     pub answering: Answering,
     attempt_begun: Instant,
     first_token: Option<Instant>,
@@ -162,6 +167,9 @@ impl Engine {
             speaks: dialect,
             hides_usage: false,
             losses: Vec::new(),
+            cache: None,
+            copy: Vec::new(),
+            cached: false,
             answering: Answering::None,
             attempt_begun: self.now.mono,
             first_token: None,
@@ -281,7 +289,7 @@ impl Engine {
         if let Some(call) = self.exchanges[ex as usize].llm.as_deref_mut() {
             call.order = order;
         }
-        if self.counts_itself(ex) {
+        if self.counts_itself(ex) || self.answer_again(ex) {
             return;
         }
         if self.hold_budgets(ex, plan.over_budget, most_output(plan.max_output, key.as_deref())) {

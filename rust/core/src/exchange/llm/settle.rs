@@ -106,6 +106,7 @@ impl Engine {
             "nano_usd": settled.nano_usd,
             "ttft_ns": ttft,
             "end": end,
+            "cache": if call.cached { "hit" } else { "" },
             "loss": losses,
         });
         serde_json::to_vec(&record).ok()

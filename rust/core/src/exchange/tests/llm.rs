@@ -279,6 +279,20 @@ fn a_refused_credential_is_not_the_clients_and_the_providers_text_stays_here() {
     world.assert_at_rest();
 }
 
+#[test]
+fn what_a_call_cost_stands_in_its_head_where_the_route_tells_it() {
+    for (priced, cost) in [("gpt-y", "0.000013000"), ("other", "unknown")] {
+        let toml = AI.replace("keys = \"off\"", "keys = \"off\", cost_header = true");
+        let mut world = World::new(&toml.replace("prices.\"gpt-y\"", &format!("prices.\"{priced}\"")));
+        let client = ask(&mut world, "solo", false);
+        let up = world.connected();
+        world.send(up, answered(WHOLE));
+        let got = world.take(client);
+        assert!(got.contains(&format!("x-pygate-cost: {cost}\r\n")) && got.ends_with(WHOLE), "{got}");
+        world.assert_at_rest();
+    }
+}
+
 fn keyed(limits: Value) -> World {
     let mut world = World::new(&AI.replace("keys = \"off\"", "keys = \"required\""));
     let hash = hex::encode(sha256(&[b"vk"]));
@@ -346,4 +360,41 @@ fn budgets_are_held_before_and_settled_after_whatever_happens() {
     let settled: u64 = world.calls.iter().map(|c| c["input"].as_u64().unwrap() + c["output"].as_u64().unwrap()).sum();
     assert_eq!(settled, after, "the counter is the sum of the records");
     world.assert_at_rest();
+}
+
+#[test]
+fn the_same_question_is_answered_again_without_asking_anybody() {
+    let mut world = World::new(&AI.replace("keys = \"off\"", "keys = \"off\", cache = { ttl = \"5s\" }"));
+    let client = ask(&mut world, "solo", false);
+    let up = world.connected();
+    world.take(up);
+    world.send(up, answered(WHOLE));
+    assert!(!world.take(client).contains("x-pygate-cache"));
+    // The same JSON in another order.
+    let again = r#"{"x":1,"messages":[{"content":"hello","role":"user"}],"stream":false,"model":"solo"}"#;
+    world.send(client, post("/v1/chat/completions", again, ""));
+    let got = world.take(client);
+    assert!(got.contains("x-pygate-cache: hit\r\n") && got.ends_with(WHOLE), "{got}");
+    assert_eq!(world.take(up), "");
+    let call = &world.calls[1];
+    assert_eq!((&call["cache"], &call["input"], &call["nano_usd"]), (&json!("hit"), &json!(0), &json!(0)));
+    // A stream is another question, and one that was cut is not kept.
+    let client = ask(&mut world, "solo", true);
+    world.send(up, format!("{STREAM}{}", chunked(CHUNK)));
+    world.reset(up);
+    assert!(world.take(client).contains("\"error\""));
+    let client = ask(&mut world, "solo", true);
+    let up = world.connected();
+    let whole = STREAM.to_owned() + &chunked(CHUNK) + &chunked(STOP) + &chunked(USAGE) + &chunked(DONE) + "0\r\n\r\n";
+    world.send(up, whole);
+    assert!(world.take(client).contains("[DONE]"));
+    let asked = world.asked.len();
+    let client = ask(&mut world, "solo", true);
+    let got = world.take(client);
+    assert!(got.contains("x-pygate-cache: hit") && got.contains("[DONE]"), "{got}");
+    assert_eq!(world.asked.len(), asked);
+    // Its time ends.
+    world.seconds(6.0);
+    let client = ask(&mut world, "solo", false);
+    assert_eq!(world.take(client), "");
 }
