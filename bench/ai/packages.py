@@ -7,6 +7,7 @@ whole when this was written.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from bench.proxy.processes import StartError
 
 LITELLM = "1.106.12"
 PORTKEY = "1.15.2"
+HONO = "1.13.8"
+"""Portkey's HTTP server, held back: with the newest that npm would choose, its streams all end in a TypeError (500)."""
 
 
 def litellm() -> Path:
@@ -35,10 +38,11 @@ def portkey() -> Path:
     """The script that Node is started with. Raises `StartError` when it cannot be installed."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise StartError("Portkey's gateway needs Node: apt-get install nodejs npm")
-    place = _place(f"portkey-{PORTKEY}")
+    place = _place(f"portkey-{PORTKEY}-hono-{HONO}")
     if not (place / "complete").exists():
         _fresh(place)
-        (place / "package.json").write_text('{"private": true}\n')
+        package = {"private": True, "overrides": {"@hono/node-server": HONO}}
+        (place / "package.json").write_text(json.dumps(package))
         npm = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
         _run([*npm, f"@portkey-ai/gateway@{PORTKEY}"], place)
         (place / "complete").touch()

@@ -1,7 +1,7 @@
 """What is asked and answered: bodies in OpenAI's dialect, made of plain prose.
 
-No body is another's beginning, so that no cache can help, and no guard finds anything in one, so that bytes come back as
-they were sent. Everything is the same in every run.
+No body is another's beginning, so that no cache can help, and no guard finds anything in one, so that bytes come back
+as they were sent. Everything is the same in every run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,24 @@ TARGET = "gpt-4.1-mini"
 
 PROMPT_BYTES = 2048
 #: Tokens of the mixed prompts, four bytes each, in turn: half are short, one in sixteen is as long as models take.
-MIX = [1_000, 8_000, 1_000, 32_000, 1_000, 8_000, 1_000, 100_000, 1_000, 8_000, 1_000, 32_000, 1_000, 8_000, 1_000, 32_000]
+MIX = [
+    1_000,
+    8_000,
+    1_000,
+    32_000,
+    1_000,
+    8_000,
+    1_000,
+    100_000,
+    1_000,
+    8_000,
+    1_000,
+    32_000,
+    1_000,
+    8_000,
+    1_000,
+    32_000,
+]
 _TURN_BYTES = 4_000
 
 _WORDS = (
@@ -61,7 +78,7 @@ NANO_USD = (512 - 128) * 400 + 128 * 100 + 180 * 1_600
 
 def answer() -> str:
     """The JSON of a whole answer."""
-    message = {"role": "assistant", "content": ANSWER, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": ANSWER, "refusal": None, "annotations": []}
     return json.dumps(
         {
             "id": "chatcmpl-CkQm1vT0bLJq2w8s6YxZr4nDfHu9a",
