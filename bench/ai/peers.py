@@ -144,8 +144,20 @@ def _litellm(directory: Path, port: int, upstream: int) -> tuple[Pinned, dict[st
     }
     # JSON is YAML.
     (directory / "config.yaml").write_text(json.dumps(config))
-    command = [str(packages.litellm()), "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
-    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "PYTHONPATH": "", "DATABASE_URL": ""}
+    # It must not find a database by the environment.
+    command = [
+        "env",
+        "-u",
+        "DATABASE_URL",
+        str(packages.litellm()),
+        "--config",
+        "config.yaml",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "PYTHONPATH": ""}
     pinned = Pinned.start("litellm", GATEWAY_CORE, [*command, "--num_workers", "1"], directory, env)
     return pinned, {"Authorization": f"Bearer {_MASTER_KEY}"}
 
