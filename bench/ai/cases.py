@@ -77,7 +77,7 @@ class Plan:
 
     @classmethod
     def quick(cls) -> Plan:
-        return cls(rounds=3, seconds=2, stream_rounds=2, stream_seconds=2.5, many_seconds=8, memory_seconds=60)
+        return cls(rounds=3, seconds=2, stream_rounds=2, stream_seconds=2.5, many_seconds=16, memory_seconds=60)
 
     @classmethod
     def full(cls) -> Plan:
@@ -174,7 +174,10 @@ def stream(bench: Bench) -> list[Row]:
     with upstream.models(bench.directory / "models") as origin:
         with bench.gateways(bench.peers, "stream", origin) as running:
             rows = paced(bench, origin, running)
-        return rows + [told for name in bench.peers if name in MANY_PEERS for told in many(bench, origin, name)]
+        full = [told for name in bench.peers if name in MANY_PEERS for told in many(bench, origin, name)]
+        plain = [told for told in full if told.case == f"stream-{MANY_STREAMS}"]
+        compare(plain, "cpu_us_per_delta")
+        return rows + full
 
 
 def paced(bench: Bench, origin: Origin, running: dict[str, Gateway]) -> list[Row]:
