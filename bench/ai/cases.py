@@ -177,7 +177,7 @@ def stream(bench: Bench) -> list[Row]:
         full = [told for name in bench.peers if name in MANY_PEERS for told in many(bench, origin, name)]
         plain = [told for told in full if told.case == f"stream-{MANY_STREAMS}"]
         compare(plain, "cpu_us_per_delta")
-        return rows + full
+        return rows + (full and [many_direct(bench, origin), *full])
 
 
 def paced(bench: Bench, origin: Origin, running: dict[str, Gateway]) -> list[Row]:
@@ -204,9 +204,7 @@ def paced(bench: Bench, origin: Origin, running: dict[str, Gateway]) -> list[Row
     for told in rows:
         base = direct[told.connections]
         if told.peer == "direct":
-            # What the provider spent is not a gateway's.
-            told.cpu_us_per_request = told.cpu_us_per_delta = told.spread = told.foreign = None
-            told.void = False
+            _without_cpu(told)
         elif told.ttft_p99_ms is not None and base is not None:
             told.ttft_added_p99_ms = told.ttft_p99_ms - base
     plain = [told for told in rows if told.case == "stream"]
@@ -229,6 +227,22 @@ def _streamed(case: str, peer: str, runs: list[Run], count: int) -> AiRow:
     costs = [run.sample.cpu_us * run.sample.requests / run.told["deltas"] for run in runs if run.told["deltas"]]
     if costs:
         told.cpu_us_per_delta, told.spread = statistics.median(costs), (min(costs), max(costs))
+    return told
+
+
+def many_direct(bench: Bench, origin: Origin) -> Row:
+    """A thousand streams without a gateway: the stalls that load and provider make by themselves."""
+    (file,) = prompts.write(bench.directory, "direct", prompts.streamed(), CHAT, {})
+    bench.say(f"stream-{MANY_STREAMS}: {MANY_STREAMS} streams, direct")
+    command = generators.streams(origin.answers, MANY_STREAMS, file, bench.plan.stream_seconds)
+    run = generators.measure(command, origin.processes[0], origin)
+    return _without_cpu(_streamed(f"stream-{MANY_STREAMS}", "direct", [run], MANY_STREAMS))
+
+
+def _without_cpu(told: AiRow) -> AiRow:
+    """What the provider spent is not a gateway's."""
+    told.cpu_us_per_request = told.cpu_us_per_delta = told.spread = told.foreign = None
+    told.void = False
     return told
 
 
