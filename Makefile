@@ -111,6 +111,10 @@ docs: $(EXTENSION)  ## Write the reference pages that are made from the code
 bench: dev packages  ## pygate beside nginx, HAProxy and Envoy
 	$(BIN)/python -m bench.proxy --json $(VENV)/bench-proxy.json
 
+.PHONY: bench-ai
+bench-ai: dev packages  ## pygate beside Envoy, LiteLLM and Portkey on calls of models
+	$(BIN)/python -m bench.ai --json $(VENV)/bench-ai.json
+
 .PHONY: bench-instructions
 bench-instructions: dev  ## Instruction counts of fixed workloads against the checked-in baseline
 	@.ci/need valgrind

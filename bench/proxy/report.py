@@ -49,17 +49,17 @@ BUDGETS = [
 RELOAD_STALL_MS = 5.0
 
 
-def judge(rows: list[Row], reloads: int) -> tuple[dict[str, str], list[str]]:
+def judge(rows: list[Row], reloads: int = 0, budgets: list[Budget] = BUDGETS) -> tuple[dict[str, str], list[str]]:
     """The summary's numbers, and what is wrong with them; only what was measured is judged."""
     found = {(row.case, row.peer): row for row in rows}
     numbers: dict[str, str] = {}
     wrong: list[str] = []
-    for budget in BUDGETS:
+    for budget in budgets:
         row = found.get((budget.case, budget.peer))
         value = budget.read(row) if row else None
         if row is None or value is None:
             continue
-        numbers[budget.key] = f"{value:.2f}" if isinstance(value, float) else str(value)
+        numbers[budget.key] = f"{value:.{3 if 0 < value < 0.1 else 2}f}" if isinstance(value, float) else str(value)
         if row.void:
             wrong.append(f"{budget.key}: void, the load was the bottleneck")
         elif value > budget.most:

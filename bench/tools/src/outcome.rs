@@ -61,23 +61,31 @@ impl Outcome {
 
     /// Prints the line of JSON.
     pub fn tell(&self) {
+        self.tell_with("");
+    }
+
+    /// Prints it with more members.
+    pub fn tell_with(&self, more: &str) {
         let mut seen = self.seen.borrow_mut();
         seen.times.sort_unstable();
-        let at = |share: f64| {
-            let last = seen.times.len().saturating_sub(1);
-            seen.times.get((last as f64 * share) as usize).copied().unwrap_or(0)
-        };
         println!(
             "{{\"requests\":{},\"seconds\":{:.6},\"connect\":{},\"read\":{},\"write\":0,\"status\":{},\"timeout\":0,\
-             \"p50\":{},\"p99\":{},\"max\":{}}}",
+             \"p50\":{},\"p99\":{},\"max\":{}{}{more}}}",
             seen.times.len(),
             self.started.elapsed().as_secs_f64(),
             seen.connect,
             seen.read,
             seen.status,
-            at(0.5),
-            at(0.99),
-            at(1.0)
+            at(&seen.times, 0.5),
+            at(&seen.times, 0.99),
+            at(&seen.times, 1.0),
+            if more.is_empty() { "" } else { "," }
         );
     }
+}
+
+/// The value that a share of sorted ones do not exceed; 0 of none.
+pub fn at(sorted: &[u32], share: f64) -> u32 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * share) as usize).copied().unwrap_or(0)
 }
