@@ -229,6 +229,8 @@ pub fn response_head(data: &[u8]) {
                 // It tells what GET would have brought.
                 fields.remove_known(Known::ContentLength);
             }
+            // In an answer it frames nothing and means nothing.
+            fields.remove_known(Known::Host);
             assert_no_framing(&fields, false);
         }
     }
