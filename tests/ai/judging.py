@@ -135,9 +135,12 @@ def _one(report: Report, asked: Asked, got: Got, record: dict[str, Any], entries
         return end
     guess = prompt_estimate(asked)
     inputs = {guess, written["usage"]["input"]} if entries else {guess, 0}
+    inputs |= {before + now for before in inputs for now in inputs} if len(entries) > 1 else set()
     report.holds(llm["input"] in inputs, f"{what}: input {llm['input']} is none of {inputs}")
     least = estimate(len(got.text))
-    most = max(written["sent"]["output"], estimate(len("".join(asked.answer[: written["sent"]["output"]]))))
+    # An attempt that was given up had been answered, too.
+    sent = sum(entry["sent"]["output"] for entry in entries)
+    most = max(sent, estimate(len("".join(asked.answer[:sent]))))
     # Anthropic says at once that there is a token, before it is on the wire.
     most = max(most, 1) if entries else 0
     report.holds(
