@@ -21,8 +21,6 @@ pub const MAX_ANSWER: usize = 1 << 20;
 pub struct Kept {
     pub content_type: Vec<u8>,
     pub body: Vec<u8>,
-    /// The target that gave it.
-    pub target: String,
 }
 
 #[derive(Debug)]
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_all_go_in_time() {
         let (mut cache, now) = (Cache::default(), Instant(1));
-        let kept = |n: usize| Kept { content_type: Vec::new(), body: vec![0; n], target: String::new() };
+        let kept = |n: usize| Kept { content_type: Vec::new(), body: vec![0; n] };
         let ttl = Duration::from_secs(1);
         cache.put([1; 32], kept(40), ttl, 100, now);
         cache.put([2; 32], kept(40), ttl, 100, now);

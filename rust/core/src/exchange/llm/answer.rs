@@ -137,8 +137,10 @@ impl Streaming {
         match &mut self.through {
             Through::Bytes => {
                 if broken {
-                    // Half an event may have gone out: this ends it, so that the error is an event of its own.
-                    out.extend_from_slice(b"\n\n");
+                    if client != Dialect::Bedrock {
+                        // Half an event may have gone out: this ends it, so that the error is an event of its own.
+                        out.extend_from_slice(b"\n\n");
+                    }
                     error.write_event(client, Some(id), self.meter.events(), out);
                 }
             }

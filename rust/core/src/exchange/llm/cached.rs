@@ -73,12 +73,7 @@ impl Engine {
         let whole = matches!(ended, Some(Ending::Clean | Ending::Finished)) && !truncated;
         let Some(key) = call.cache.take().filter(|_| whole) else { return };
         let content_type: &[u8] = if call.stream { call.dialect.stream_type().as_bytes() } else { b"application/json" };
-        let target = call.target.map(|t| &revision.ai.models[call.model as usize].targets[t as usize]);
-        let kept = Kept {
-            content_type: content_type.to_vec(),
-            body: std::mem::take(&mut call.copy),
-            target: target.map(|target| target.model.clone()).unwrap_or_default(),
-        };
+        let kept = Kept { content_type: content_type.to_vec(), body: std::mem::take(&mut call.copy) };
         self.answers.put(key, kept, ttl, most, self.now.mono);
     }
 }

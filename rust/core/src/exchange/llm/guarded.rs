@@ -1,6 +1,7 @@
 //! The guard on streams: what a model says is judged as the text it is, not only as the events it comes in.
 
 use super::super::Engine;
+use super::Answering;
 use crate::guard::{ContentKind, Judging, Verdict};
 use crate::llm::{event_stream, sse, Dialect};
 use crate::revision::GuardPlan;
@@ -16,7 +17,8 @@ impl Engine {
     pub(in super::super) fn stream_passes(&mut self, ex: u32, guard: &GuardPlan, body: &[u8]) -> bool {
         let exchange = &self.exchanges[ex as usize];
         let Some(call) = exchange.llm.as_deref() else { return true };
-        let (Some(plan), true) = (&guard.response, call.stream) else { return true };
+        let streamed = call.stream || matches!(call.answering, Answering::Stream(_));
+        let (Some(plan), true) = (&guard.response, streamed) else { return true };
         for text in texts(call.dialect, body) {
             let mut judging = Judging::new(plan, ContentKind::Unknown);
             let mut rest = text.as_bytes();

@@ -240,7 +240,7 @@ impl Engine {
                 call.asked = model;
             }
         }
-        let implied = self.implied_model(ex);
+        let implied = if call.asked.is_empty() { self.implied_model(ex) } else { String::new() };
         let Some(call) = self.exchanges[ex as usize].llm.as_deref_mut() else { return };
         if call.asked.is_empty() {
             call.asked = implied;
@@ -290,10 +290,13 @@ impl Engine {
             // Only conversations are translated.
             let speaks = |target: &u16| {
                 let provider = model.targets[*target as usize].provider;
-                call.kind == Kinds::CountTokens
-                    || revision.ai.providers[provider as usize].dialect(call.dialect) == call.dialect
+                revision.ai.providers[provider as usize].dialect(call.dialect) == call.dialect
             };
+            let able = !order.is_empty();
             order.retain(|target| speaks(target));
+            if able && order.is_empty() && call.kind == Kinds::CountTokens {
+                return self.count_tokens(ex);
+            }
         }
         if order.is_empty() {
             let detail = format!("no target of {:?} can serve this call", call.asked);
@@ -302,7 +305,7 @@ impl Engine {
         if let Some(call) = self.exchanges[ex as usize].llm.as_deref_mut() {
             call.order = order;
         }
-        if self.counts_itself(ex) || self.answer_again(ex) {
+        if self.answer_again(ex) {
             return;
         }
         if self.hold_budgets(ex, plan.over_budget, most_output(plan.max_output, key.as_deref())) {
@@ -310,15 +313,9 @@ impl Engine {
         }
     }
 
-    /// Counts tokens for a target that speaks another dialect, or whose dialect has no such call: by the estimate.
-    fn counts_itself(&mut self, ex: u32) -> bool {
-        let exchange = &self.exchanges[ex as usize];
-        let (Some(revision), Some(call)) = (&exchange.revision, &exchange.llm) else { return false };
-        let target = call.order.first().map(|t| &revision.ai.models[call.model as usize].targets[*t as usize]);
-        let provider = target.map(|target| &revision.ai.providers[target.provider as usize]);
-        if call.kind != Kinds::CountTokens || provider.is_some_and(|p| p.dialect(call.dialect) == call.dialect) {
-            return false;
-        }
+    /// Counts tokens by the estimate, as no target speaks the client's dialect.
+    fn count_tokens(&mut self, ex: u32) {
+        let Some(call) = &self.exchanges[ex as usize].llm else { return };
         let count = call.prompt;
         let body = match call.dialect {
             Dialect::Gemini => serde_json::json!({"totalTokens": count}),
@@ -331,7 +328,6 @@ impl Engine {
         answer.fields.append(b"content-type", b"application/json");
         answer.fields.append(b"x-pygate-estimate", b"tokens");
         self.answer_with(ex, answer);
-        true
     }
 
     /// The model of a call that names none: the only one that is served.

@@ -501,6 +501,24 @@ fn a_stream_cut_within_an_event_still_ends_in_an_error_event() {
 }
 
 #[test]
+fn tokens_are_counted_by_whoever_speaks_the_dialect_and_else_by_estimate() {
+    let mut world = world();
+    let body = |model: &str| format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hello there"}}]}}"#);
+    let client = world.client();
+    world.send(client, post("/v1/messages/count_tokens", &body("solo"), ""));
+    let got = world.take(client);
+    assert!(got.contains("x-pygate-estimate: tokens") && body_of(&got)["input_tokens"].as_u64().unwrap() > 0, "{got}");
+    // The first target speaks another dialect: it must not be sent this one's call.
+    world.send(client, post("/v1/messages/count_tokens", &body("fast"), ""));
+    let up = world.connected();
+    let sent = world.take(up);
+    assert!(sent.starts_with("POST /v1/messages/count_tokens ") && sent.contains("sk-two"), "{sent}");
+    world.send(up, answered("{\"input_tokens\":3}"));
+    assert!(world.take(client).ends_with("{\"input_tokens\":3}"));
+    world.assert_at_rest();
+}
+
+#[test]
 fn calls_that_nobody_asked_to_serve_are_not() {
     let mut world = world();
     for path in
